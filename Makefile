@@ -1,0 +1,44 @@
+# The commands of this project. Each makes the environment that it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-all check proto bench clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# pip's own configuration (index, proxy, certificates) is honoured: nothing is overridden here.
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable ".[all]" --group dev
+	@touch $(READY)
+
+demo: $(READY) ## a run with an LR 30x too high, alone and under LRPilot
+	@$(BIN)/lrpilot demo
+
+test: $(READY) ## the test suite, without what is marked slow
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(READY) ## the whole test suite
+	$(BIN)/python -m pytest -q
+
+check: $(READY) ## format, lint, types, generated code (boundaries and purity: tests/test_boundaries.py)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m pytest -q tests/test_boundaries.py
+
+proto: $(READY) ## regenerate the checked-in protobuf code
+	$(BIN)/python protos/generate.py
+
+bench: $(READY) ## speed and rescue quality; results as data in tests/benchmarks/results
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,257 @@
+"""The thread between the training loop and the daemon."""
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+
+from lrpilot.client import forks, notices
+from lrpilot.client.base import Item, Message, Status
+from lrpilot.client.bell import Bell
+from lrpilot.client.buffer import CAPACITY, Outbox
+from lrpilot.client.conversation import Conversation, End, Memory
+from lrpilot.client.discovery import Finder, Finding
+from lrpilot.client.session import Link, Ready, hush_grpc
+from lrpilot.client.timing import Backoff
+from lrpilot_proto.v1 import session_pb2
+
+CONNECT_LIMIT_S = 3.0
+# A join waits this much longer than the agent's own deadline.
+JOIN_SLACK_S = 0.2
+
+
+class Agent:
+    """Implements `Transport` with one daemon thread and sync grpc.
+
+    The training thread appends to deques and reads `inbox`; all other work is the agent thread's,
+    which alone writes the state, so that there is no lock. Threads of grpc only hand it events.
+    Whatever goes wrong here, training goes on. One agent serves one attempt.
+    """
+
+    def __init__(self, address: str = "auto", *, capacity: int = CAPACITY) -> None:
+        """Prepare; nothing runs before `start`.
+
+        Args:
+            address: `auto`, `unix:PATH` or `HOST:PORT` on this host.
+            capacity: samples kept while no daemon takes them; the oldest go first.
+
+        Raises:
+            ValueError: the address is malformed, or leaves this host.
+        """
+        self.inbox: deque[Message] = deque()
+        self._finder = Finder(address)
+        self._outbox = Outbox(capacity)
+        self._append = self._outbox.items.append
+        self._bell = Bell()
+        self._pid = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._live = False
+        self._settled = threading.Event()  # it is known whether a daemon answers
+        self._ready = False
+        self._refused: str | None = None
+        self._hello: session_pb2.Hello | None = None
+        self._reopen = False
+        self._memory = Memory()
+        self._voice = notices.Voice()
+        self._backoff = Backoff()
+        self._link: Link | None = None
+
+    # -- the training thread
+
+    def start(self) -> None:
+        """Begin to look for the daemon; returns at once."""
+        if self._thread is not None or os.getpid() != self._pid:
+            return
+        notices.warn_of_fork_support()
+        hush_grpc()
+        self._live = True
+        self._thread = threading.Thread(target=self._run, name="lrpilot-agent", daemon=True)
+        forks.remember(self)
+        self._thread.start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until a daemon answers; False at the timeout, or early when nobody will come."""
+        if self._live and os.getpid() == self._pid:
+            self._settled.wait(timeout_s)
+        return self._ready
+
+    def open(self, hello: session_pb2.Hello) -> None:
+        """Let the session open with `hello`; a later one, with nothing pushed yet, re-opens it."""
+        if os.getpid() != self._pid:
+            return
+        copy = session_pb2.Hello()
+        copy.CopyFrom(hello)
+        again = self._hello is not None and self._outbox.newest == 0
+        self._hello = copy
+        self._reopen = self._reopen or again
+        self._bell.ring()
+
+    def push(self, item: Item) -> None:
+        """Hand in one sample: an append and nothing else."""
+        self._append(item)
+
+    def urgent(self) -> None:
+        """Ask for a flush as soon as possible."""
+        if self._live:
+            self._bell.hurry()
+
+    def report(self, report: session_pb2.Report) -> None:
+        """Hand in a report: numbered here, sent at once, never dropped."""
+        if self._refused is not None or os.getpid() != self._pid:
+            return
+        self._outbox.add_report(report)
+        self.urgent()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Deliver what is left, reconnecting if need be, until the deadline; then end."""
+        if os.getpid() != self._pid or self._thread is None:
+            return
+        if self._bell.deadline is None:
+            self._bell.deadline = time.monotonic() + timeout_s
+            self._bell.ring()
+        self._thread.join(timeout_s + JOIN_SLACK_S)
+        forks.forget(self)
+
+    def disarm(self) -> None:
+        """In a forked child: do nothing, ever again. The inherited channel is left as it is."""
+        self._live = self._ready = False
+        self._append = deque[Item](maxlen=0).append
+        self._memory.connected = False
+        self.inbox = deque()
+
+    @property
+    def status(self) -> Status:
+        """How the line stands now."""
+        outbox, memory = self._outbox, self._memory
+        return Status(
+            connected=memory.connected,
+            acked_seq=outbox.acked_seq,
+            dropped=outbox.dropped if memory.connected else outbox.dropped_now(),
+            reconnects=max(0, memory.welcomes - 1),
+            generation=memory.generation,
+            refused=self._refused,
+            daemon_version=memory.daemon_version,
+            welcomed=memory.welcomes > 0,
+            unacked=outbox.pending,
+        )
+
+    # -- the agent thread
+
+    def _run(self) -> None:
+        try:
+            self._supervise()
+        except Exception as error:  # a bug, or no grpc
+            self._refuse(f"internal error: {error!r}")
+            self._voice.broken(error)
+        finally:
+            self._memory.connected = self._live = False
+            with contextlib.suppress(Exception):
+                self._drop_link()
+            if self._refused is None and self._memory.welcomes and not self._outbox.empty:
+                self._voice.undelivered(self._outbox.pending)
+            self._settled.set()
+
+    def _supervise(self) -> None:
+        failures = 0
+        while not self._over():
+            try:
+                end, why = self._attempt()
+            except ImportError:
+                raise
+            except Exception as error:  # no more threads or files: a later try may succeed
+                notices.log.debug("LRPilot: a session failed", exc_info=True)
+                end, why = End.LOST, repr(error)
+            self._memory.connected = False
+            self._drop_link()
+            if end is End.CLOSED or self._refused is not None:
+                return
+            if end is End.REFUSED:
+                self._refuse(why)
+                self._voice.refused(why)
+                return
+            if end is End.REOPEN:
+                continue
+            failures += 1
+            # The first session may fail because the daemon ended while nobody needed it.
+            if self._memory.welcomes or failures > 1 or not self._ready:
+                self._voice.down(self._memory.welcomes > 0, why)
+            self._rest(self._backoff.next())
+
+    def _attempt(self) -> tuple[End, str]:
+        """Connect once and hold one session."""
+        why = self._connect()
+        if why is not None or self._link is None:
+            return End.LOST, why or ""
+        while self._hello is None:
+            if self._bell.deadline is not None:
+                return End.CLOSED, ""
+            self._bell.pause(10.0)
+        self._reopen = False
+        conversation = Conversation(
+            self._link,
+            self._bell,
+            self._outbox,
+            self.inbox,
+            self._memory,
+            on_welcome=self._voice.up,
+            on_progress=self._backoff.reset,
+        )
+        return conversation.hold(self._hello, over=self._over, reopen=lambda: self._reopen)
+
+    def _connect(self) -> str | None:
+        """Find the daemon and connect; returns why not, if so."""
+        finding = self._finder.find(self._over)
+        if finding is Finding.NEVER:
+            self._refuse(self._finder.why)
+            return self._finder.why
+        if finding is Finding.ABSENT:
+            self._ready = False
+            self._settled.set()
+            return self._finder.why
+        self._link = link = Link(self._finder.target, self._bell.deliver)
+        try:
+            deadline = time.monotonic() + CONNECT_LIMIT_S
+            while (left := deadline - time.monotonic()) > 0 and not self._over():
+                self._bell.pause(left)
+                if any(isinstance(event, Ready) for event in self._bell.take(link)):
+                    self._ready = True
+                    self._settled.set()
+                    return None
+        finally:
+            link.settled()
+        return f"{self._finder.address} accepts connections but does not answer"
+
+    def _rest(self, seconds: float) -> None:
+        """Wait out a backoff; a close() that begins meanwhile wants a try at once."""
+        closing = self._bell.deadline is not None
+        until = time.monotonic() + (min(seconds, 0.1) if closing else seconds)
+        while (left := until - time.monotonic()) > 0 and not self._over():
+            self._bell.pause(left)
+            if self._bell.deadline is not None and not closing:
+                return
+
+    def _over(self) -> bool:
+        """Whether close() was called and has nothing left to wait for."""
+        if self._bell.deadline is None:
+            return False
+        hopeless = self._settled.is_set() and not (self._memory.welcomes or self._ready)
+        return (
+            self._hello is None
+            or hopeless
+            or self._outbox.empty
+            or time.monotonic() >= self._bell.deadline
+        )
+
+    def _refuse(self, why: str) -> None:
+        """Nobody will take anything any more: hold nothing."""
+        self._refused = why
+        self._ready = False
+        self._append = deque[Item](maxlen=0).append
+        self._outbox.clear()
+        self._settled.set()
+
+    def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()

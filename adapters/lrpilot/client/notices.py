@@ -1,0 +1,73 @@
+"""What the user is told about the daemon: each thing once, in one line."""
+
+import logging
+import os
+import time
+
+log = logging.getLogger("lrpilot")
+
+# A daemon that comes and goes is told of once in this time.
+QUIET_S = 300.0
+
+_once: set[str] = set()
+
+
+def warn_once(key: str, text: str) -> None:
+    """Warn once per process and `key`."""
+    if key not in _once:
+        _once.add(key)
+        log.warning("%s", text)
+
+
+def warn_of_fork_support() -> None:
+    """The setting makes every fork, so every DataLoader worker, wait for grpc's threads."""
+    value = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").strip().lower()
+    if value in ("1", "true", "yes", "on", "t", "y"):
+        warn_once(
+            "fork-support",
+            f"GRPC_ENABLE_FORK_SUPPORT={value} makes each fork (each DataLoader worker) wait up "
+            "to 5 s for LRPilot's connection: unset it",
+        )
+
+
+class Voice:
+    """Tells of one agent's line."""
+
+    def __init__(self) -> None:
+        self._down = False
+        self._told = False
+        self._quiet_until = 0.0
+
+    def down(self, known: bool, why: str) -> None:
+        """The daemon is lost, or, where it never was `known`, not found."""
+        if self._down:
+            return
+        self._down = True
+        now = time.monotonic()
+        self._told = now >= self._quiet_until
+        level = logging.WARNING if self._told else logging.DEBUG
+        if self._told:
+            self._quiet_until = now + QUIET_S
+        what = "lost the daemon" if known else "no daemon"
+        log.log(level, "LRPilot: %s (%s); training goes on, still trying to connect", what, why)
+
+    def up(self) -> None:
+        """A daemon welcomed us."""
+        if self._down:
+            # A warning too: who saw that the daemon was lost must see that it is back.
+            level = logging.WARNING if self._told else logging.DEBUG
+            log.log(level, "LRPilot: connected to the daemon, nothing is wrong any more")
+        self._down = self._told = False
+
+    def refused(self, why: str) -> None:
+        """Nobody will answer this attempt."""
+        log.error("LRPilot: the daemon refused this run: %s. Training goes on without it", why)
+
+    def broken(self, error: Exception) -> None:
+        """A bug, or an installation without grpc."""
+        log.error("LRPilot: no connection to a daemon, training goes on without it: %r", error)
+        log.debug("LRPilot: where it failed", exc_info=error)
+
+    def undelivered(self, count: int) -> None:
+        """The end came before the daemon had everything."""
+        log.warning("LRPilot: %d samples or reports could not be delivered to the daemon", count)

@@ -1,0 +1,111 @@
+"""When to flush, when to give up on a silent daemon, and when to try again.
+
+Each class is told the time, so that a test needs no clock.
+"""
+
+import random
+
+FLUSH_MIN_S = 0.02
+FLUSH_MAX_S = 0.25
+URGENT_GAP_S = 0.005
+EAGER_S = 1.0
+TARGET_BATCH = 50
+# What the threads of grpc cost per message, on top of what the agent can measure of itself.
+FLUSH_BASE_COST_S = 150e-6
+COST_SHARE = 0.01
+
+
+class Pace:
+    """Chooses the flush interval.
+
+    A message costs about the same whether it carries one sample or fifty, and that cost is the
+    GIL, taken from the training thread. So a flush waits until a batch is worth it, but never
+    longer than a quarter of a second, and never so often that flushes cost over 1 %.
+    """
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self._cost = FLUSH_BASE_COST_S
+        self._last = 0.0
+        self._eager_until = 0.0
+
+    def opened(self, now: float) -> None:
+        """A session opened: the first samples are wanted soon, they decide about the search."""
+        self._eager_until = now + EAGER_S
+        self._last = now - FLUSH_MAX_S
+
+    def flushed(self, now: float, items: int, cost_s: float) -> None:
+        """Learn from a flush of `items` that cost this thread `cost_s` of CPU time."""
+        rate = items / max(now - self._last, 1e-3)
+        self._rate += 0.2 * (rate - self._rate)
+        if items:
+            self._cost += 0.2 * (FLUSH_BASE_COST_S + cost_s - self._cost)
+        self._last = now
+
+    def interval(self, now: float) -> float:
+        """Seconds between two flushes."""
+        dear = self._cost / COST_SHARE
+        if now < self._eager_until:
+            return min(max(FLUSH_MIN_S, dear), FLUSH_MAX_S)
+        full = TARGET_BATCH / self._rate if self._rate > 0 else FLUSH_MAX_S
+        return min(max(FLUSH_MIN_S, dear, full), FLUSH_MAX_S)
+
+    def due(self, now: float, urgent: bool) -> float:
+        """Seconds from now until the next flush; 0 or less: flush now."""
+        gap = URGENT_GAP_S if urgent else self.interval(now)
+        return self._last + gap - now
+
+
+class Watchdog:
+    """Notices a daemon that holds the connection but answers no more.
+
+    Keepalive pings cannot: on a unix socket they queue behind a blocked write for ever.
+    """
+
+    def __init__(self, limit_s: float, lag_s: float = 1.0) -> None:
+        self._limit_s = limit_s
+        self._lag_s = lag_s
+        self._since: float | None = None
+        self._ticked: float | None = None
+
+    def expect(self, now: float) -> None:
+        """Something is awaited from now on, if nothing was before."""
+        if self._since is None:
+            self._since = now
+
+    def heard(self, now: float, more: bool) -> None:
+        """The daemon answered; with `more`, something else is still awaited."""
+        self._since = now if more else None
+
+    def expired(self, now: float) -> bool:
+        """Whether the daemon has been silent for too long. Ask at every tick.
+
+        If we were stopped ourselves (suspend, a long hold of the GIL), the silence may have been
+        ours: it starts to count anew.
+        """
+        late = self._ticked is not None and now - self._ticked > self._lag_s
+        self._ticked = now
+        if late and self._since is not None:
+            self._since = now
+        return self._since is not None and now - self._since >= self._limit_s
+
+
+class Backoff:
+    """Full jitter: a random wait below a bound that doubles with each failure."""
+
+    def __init__(self, low_s: float = 0.05, high_s: float = 2.0) -> None:
+        self._low_s = low_s
+        self._high_s = high_s
+        self._failures = 0
+        # A generator of its own: seeding and state of the user's `random` stay as they are.
+        self._random = random.Random()
+
+    def next(self) -> float:
+        """Seconds to wait before the next try."""
+        bound = min(self._high_s, self._low_s * 2 ** min(self._failures, 30))
+        self._failures += 1
+        return self._random.uniform(0.2 * self._low_s, bound)
+
+    def reset(self) -> None:
+        """A try succeeded."""
+        self._failures = 0

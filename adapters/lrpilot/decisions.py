@@ -1,0 +1,113 @@
+"""Decisions as they reach the trainer: which are followed, and what is remembered of them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lrpilot.plan import Bounds, Plan, Ramp
+from lrpilot_proto.v1 import model_pb2
+
+# A run has few decisions; a daemon gone wild must not fill the trainer's memory.
+HISTORY = 1000
+
+Status = model_pb2.DecisionStatus
+
+
+@dataclass(frozen=True)
+class AppliedDecision:
+    """One decision that reached this process.
+
+    `status` is applied, expired, rejected or stale; `applied_step` the first step that ran under
+    it; `lrs_before` and `lrs_after` were read back from the optimizer, one per param group.
+    """
+
+    id: int
+    action: str
+    status: str
+    reason: str
+    applied_step: int
+    lrs_before: tuple[float, ...]
+    lrs_after: tuple[float, ...]
+    detail: str = ""
+
+
+class Judge:
+    """The trainer's own check of every decision, whatever the daemon says."""
+
+    def __init__(self) -> None:
+        self.history: list[AppliedDecision] = []
+        self.last_id = 0
+
+    def refusal(
+        self, decision: model_pb2.Decision, step: int, branch: int, *, controls: bool
+    ) -> tuple[Status, str] | None:
+        """Why a decision is not followed at `step`, or None where it is."""
+        if not controls and decision.action != model_pb2.ACTION_NOTE:
+            return model_pb2.DECISION_STATUS_REJECTED, "this trainer only observes"
+        if decision.branch != branch:
+            return (
+                model_pb2.DECISION_STATUS_STALE,
+                f"it speaks of branch {decision.branch}, training is on branch {branch}",
+            )
+        if decision.HasField("expires_at_step") and step >= decision.expires_at_step:
+            return (
+                model_pb2.DECISION_STATUS_EXPIRED,
+                f"it expired at step {decision.expires_at_step}, training is at {step}",
+            )
+        if decision.HasField("program"):
+            return model_pb2.DECISION_STATUS_REJECTED, "this trainer cannot run programs yet"
+        return None
+
+    def plan(
+        self,
+        decision: model_pb2.Decision,
+        step: int,
+        bounds: Bounds,
+        base_lrs: Sequence[float],
+        in_force: float,
+    ) -> Plan | None:
+        """The plan that a decision brings, entered from `in_force`; None where it brings none.
+
+        Raises:
+            PlanError: it cannot be followed.
+        """
+        if not decision.HasField("plan"):
+            return None
+        ramp = Ramp(step, decision.ramp_steps, in_force)
+        return Plan(decision.plan, bounds, base_lrs, ramp)
+
+    def answered(self, decision: model_pb2.Decision, receipt: model_pb2.Receipt) -> None:
+        """Remember a decision and its receipt."""
+        self.last_id = max(self.last_id, decision.id)
+        self.history.append(
+            AppliedDecision(
+                id=decision.id,
+                action=_word("ACTION_", model_pb2.Action, decision.action),
+                status=_word("DECISION_STATUS_", model_pb2.DecisionStatus, receipt.status),
+                reason=decision.reason,
+                applied_step=receipt.applied_step,
+                lrs_before=tuple(receipt.lrs_before),
+                lrs_after=tuple(receipt.lrs_after),
+                detail=receipt.detail,
+            )
+        )
+        del self.history[:-HISTORY]
+
+    def line(self, decision: model_pb2.Decision, receipt: model_pb2.Receipt) -> tuple[int, str]:
+        """What the user is told: the logging level and the text."""
+        last = self.history[-1]
+        if receipt.status != model_pb2.DECISION_STATUS_APPLIED:
+            text = f"decision {last.id} was not followed ({last.status}): {last.detail}"
+            return logging.WARNING, f"LRPilot: {text}"
+        text = f"LRPilot: step {last.applied_step}: {decision.reason}"
+        if last.lrs_before != last.lrs_after:
+            text += f" -> LR {last.lrs_after[0]:.3g}"
+        return logging.WARNING, text
+
+
+def _word(prefix: str, enum: object, number: int) -> str:
+    """`ACTION_ROLLBACK` -> `rollback`; the number where a newer daemon knows more words."""
+    try:
+        return str(enum.Name(number)).removeprefix(prefix).lower()  # type: ignore[attr-defined]
+    except ValueError:
+        return str(number)

@@ -1,0 +1,35 @@
+"""Reads loss values; one that lies on a device is fetched without making the step wait."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+# seq, step, branch, LRs: what belongs to a loss that is not known yet.
+Row = tuple[int, int, int, tuple[float, ...]]
+
+
+class LossReader(Protocol):
+    """Turns what a training loop calls a loss into a float."""
+
+    def read(self, loss: Any, row: Row) -> float | None:
+        """The value, or None where `ready` will give it later, with `row`.
+
+        Raises:
+            TypeError: the loss is neither a number nor a tensor of one element.
+        """
+        ...
+
+    def ready(self) -> Sequence[tuple[Row, float]]:
+        """Rows whose values have arrived, in order; never waits."""
+        ...
+
+    def drain(self) -> Sequence[tuple[Row, float]]:
+        """All rows that are left; may wait for the device."""
+        ...
+
+    def number(self, value: Any) -> float:
+        """The value at once; may wait for the device.
+
+        Raises:
+            TypeError: it is neither a number nor a tensor of one element.
+        """
+        ...

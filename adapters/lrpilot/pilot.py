@@ -1,0 +1,427 @@
+"""The pilot: one run's control inside the training process, at step boundaries only.
+
+`step` reads the loss, hands it to the transport and applies what the daemon decided. It does no
+I/O, takes no contended lock and never raises for a fault of the controller: whatever goes wrong
+there, training goes on with the plan in force.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from lrpilot.client.base import Transport
+from lrpilot.decisions import AppliedDecision, Judge
+from lrpilot.losses import LossReader
+from lrpilot.plan import Bounds, Plan, plan_from_state, plan_to_state
+from lrpilot.run import RunInfo
+from lrpilot.snapshots import SnapshotKeeper
+from lrpilot.summary import Summary
+from lrpilot.trainer import TrainerPort
+from lrpilot_proto.v1 import model_pb2, session_pb2
+
+log = logging.getLogger("lrpilot")
+
+TRAIN, VALIDATION = session_pb2.ITEM_KIND_TRAIN, session_pb2.ITEM_KIND_VALIDATION
+STATE_VERSION = 1
+T = TypeVar("T")
+
+
+class Pilot:
+    """Streams a run's losses and applies decisions; made by `lrpilot.attach`.
+
+    Step k is the k-th optimizer step that the run executed, from 0. Not thread-safe: every method
+    belongs to the training thread.
+
+    Args:
+        trainer: the adapter of the training framework.
+        transport: the line to the daemon; None makes the pilot inert.
+        run: what the daemon is told of this run.
+        losses: reads loss values, without waiting for a device.
+        bounds: of the first param group's LR.
+    """
+
+    def __init__(
+        self,
+        trainer: TrainerPort,
+        transport: Transport | None,
+        run: RunInfo,
+        losses: LossReader,
+        bounds: Bounds,
+    ) -> None:
+        self._trainer = trainer
+        self._transport = transport
+        self._run = run
+        self._losses = losses
+        self._bounds = bounds
+        self._base_lrs = tuple(trainer.base_lrs)
+        self._step = 0
+        self._branch = 0
+        self._seq = 0
+        self._plan: Plan | None = None
+        self._opened = False
+        self._closed = False
+        self._stop = False
+        self._worst = -float("inf")
+        self._foreign = False
+        self._seen = trainer.get_lrs()  # by the last step, and as the row that reports it
+        self._row = tuple(self._seen)
+        self._written = self._seen  # by us, or accepted: anything else is somebody else's
+        self._judge = Judge()
+        controls = transport is not None and run.mode == "auto"
+        self._snapshots: SnapshotKeeper | None = None
+        if controls and trainer.can_snapshot:
+            self._snapshots = SnapshotKeeper(trainer.snapshot, run.total_steps)
+        trainer.on_native_change(self._lr_for)
+
+    # -- what a training loop calls
+
+    def step(self, loss: Any) -> None:
+        """Report one optimizer step's loss and apply what is due; once per optimizer step.
+
+        Args:
+            loss: a float or a tensor of one element; a device tensor is not waited for.
+
+        Raises:
+            TypeError: the loss is neither.
+        """
+        transport = self._transport
+        if transport is None:
+            self._step += 1
+            return
+        lrs = self._trainer.get_lrs()
+        if lrs != self._seen:
+            self._seen, self._row = lrs, tuple(lrs)
+        if lrs != self._written:
+            self._moved(lrs)
+        k, seq = self._step, self._seq + 1
+        self._seq = seq
+        value = self._losses.read(loss, (seq, k, self._branch, self._row))
+        if value is not None:
+            transport.push((seq, TRAIN, k, self._branch, 0, value, self._row))
+            if not value <= self._worst:
+                self._worst = value if value == value else self._worst
+                transport.urgent()
+        else:
+            self._push_ready()
+        self._step = k = k + 1
+        if not self._opened:
+            self._open()
+        if transport.inbox:
+            self._listen()
+        if self._plan is not None and k <= self._plan.moves_until:
+            self._write()
+        if self._snapshots is not None and k >= self._snapshots.next_step:
+            self._take_snapshot()
+
+    def validate(self, value: Any) -> None:
+        """Report a validation loss of the weights as they are now.
+
+        Raises:
+            TypeError: the value is neither a float nor a tensor of one element.
+        """
+        number = self._losses.number(value)
+        if self._transport is None:
+            return
+        self._seq += 1
+        self._push_ready()
+        item = (self._seq, VALIDATION, self._step, self._branch, 0, number, self._row)
+        self._transport.push(item)
+        if not self._opened:
+            self._open()
+
+    def settle(self) -> None:
+        """End an open program, so that the weights are the run's own. (No programs yet.)"""
+
+    def batches(self, loader: Iterable[T]) -> Iterator[T]:
+        """The loader's batches; a search will replay some of them. (No search yet.)"""
+        yield from loader
+
+    def search(self, step_fn: Any, loader: Any) -> None:
+        """Search the LR before the loop.
+
+        Raises:
+            NotImplementedError: this version guards only.
+        """
+        raise NotImplementedError("this version of LRPilot guards; it cannot search an LR yet")
+
+    def finish(self, steps: int) -> None:
+        """Decay to the end over `steps`, where no horizon was known.
+
+        Raises:
+            NotImplementedError: this version guards only.
+        """
+        raise NotImplementedError("this version of LRPilot guards; it cannot plan a decay yet")
+
+    @property
+    def lrs(self) -> list[float]:
+        """The LR of each param group, as the optimizer has it now."""
+        return self._trainer.get_lrs()
+
+    @property
+    def step_count(self) -> int:
+        """Optimizer steps that the run executed, rolled-back ones included."""
+        return self._step
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a decision or a person asked the loop to end."""
+        return self._stop
+
+    @property
+    def decisions(self) -> list[AppliedDecision]:
+        """The decisions that reached this process, in order, and what became of them."""
+        return list(self._judge.history)
+
+    def summary(self) -> Summary:
+        """What LRPilot did in this process, and what it cost."""
+        return Summary.of(
+            self._run, self._step, self._judge.history, self._transport, self._snapshots
+        )
+
+    def start(self) -> None:
+        """Take the snapshot of the state that the run starts with; adapters call it once,
+        before the first optimizer step."""
+        if self._snapshots is not None and self._snapshots.taken == 0:
+            self._take_snapshot()
+
+    def close(self, reason: str = "finished") -> None:
+        """Deliver what is left and say goodbye; may wait for two seconds. Safe to call again."""
+        if self._closed:
+            return
+        self._closed = True
+        transport = self._transport
+        if transport is None:
+            return
+        self._push_rows(self._losses.drain())
+        if self._opened:
+            reason = "stopped" if self._stop and reason == "finished" else reason
+            goodbye = session_pb2.Goodbye(reason=reason, step=self._step)
+            self._report(session_pb2.Report(goodbye=goodbye))
+        transport.close()
+        self._transport = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close("finished" if error is None else "error")
+
+    # -- checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data to save beside the model's and the optimizer's state. No snapshots."""
+        return {
+            "version": STATE_VERSION,
+            "project": self._run.project,
+            "run": self._run.name,
+            "attempt": self._run.attempt,
+            "step": self._step,
+            "branch": self._branch,
+            "seq": self._seq,
+            "last_decision": self._judge.last_id,
+            "generation": self._transport.status.generation if self._transport else 0,
+            "plan": plan_to_state(self._plan),
+            "native_lrs": self._trainer.get_native_lrs(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the attempt that saved `state`; before the first step of this one.
+
+        Raises:
+            ValueError: the state is of a newer LRPilot, or does not fit this optimizer.
+            RuntimeError: this attempt has made steps already.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(
+                f"the pilot's state has version {state.get('version')!r}, this LRPilot reads "
+                f"{STATE_VERSION}: install the LRPilot that saved it"
+            )
+        if len(state["native_lrs"]) != len(self._base_lrs):
+            raise ValueError(
+                f"the pilot's state has {len(state['native_lrs'])} param groups, the optimizer "
+                f"{len(self._base_lrs)}"
+            )
+        if self._opened:
+            raise RuntimeError("load_state_dict comes before the first pilot.step of an attempt")
+        self._run = self._run.resuming(state)
+        self._step, self._branch = state["step"], state["branch"]
+        self._judge.last_id = state["last_decision"]
+        self._plan = plan_from_state(state["plan"], self._bounds, self._base_lrs)
+        self._trainer.set_native_lrs(state["native_lrs"])
+        self._write()
+        if self._snapshots is not None:
+            self._snapshots.next_step += self._step
+
+    # -- the line to the daemon
+
+    def _open(self) -> None:
+        assert self._transport is not None
+        self._opened = True
+        hello = self._run.hello(self._trainer, self._bounds)
+        hello.start_step = self._run.start_step
+        hello.branch = self._branch
+        hello.last_decision_id = self._judge.last_id
+        if self._plan is not None:
+            hello.plan.CopyFrom(self._plan.message)
+        self._transport.open(hello)
+
+    def _report(self, report: session_pb2.Report) -> None:
+        assert self._transport is not None
+        report.before_seq = self._seq + 1
+        self._transport.report(report)
+
+    def _notice(self, kind: str, text: str) -> None:
+        log.warning("LRPilot: %s", text)
+        self._report(
+            session_pb2.Report(notice=session_pb2.Notice(kind=kind, step=self._step, text=text))
+        )
+
+    def _push_ready(self) -> None:
+        self._push_rows(self._losses.ready())
+
+    def _push_rows(self, rows: Iterable[tuple[tuple[int, int, int, Any], float]]) -> None:
+        assert self._transport is not None
+        for (seq, step, branch, lrs), value in rows:
+            self._transport.push((seq, TRAIN, step, branch, 0, value, lrs))
+            if not value <= self._worst:
+                self._worst = value if value == value else self._worst
+                self._transport.urgent()
+
+    def _listen(self) -> None:
+        """Read the inbox at this step boundary; a fault in it must not reach the loop."""
+        assert self._transport is not None
+        inbox = self._transport.inbox
+        while inbox:
+            message = inbox.popleft()
+            try:
+                if isinstance(message, model_pb2.Decision):
+                    self._decide(message)
+                elif isinstance(message, session_pb2.SnapshotProven) and self._snapshots:
+                    self._snapshots.prove(message.id, self._step)
+            except Exception as error:
+                log.exception("LRPilot: a message of the daemon could not be followed")
+                self._notice("fault", f"a message of the daemon could not be followed: {error!r}")
+
+    # -- decisions
+
+    def _decide(self, decision: model_pb2.Decision) -> None:
+        before, branch = self._trainer.get_lrs(), self._branch
+        try:
+            refusal = self._judge.refusal(
+                decision, self._step, self._branch, controls=self._run.mode == "auto"
+            )
+            status, detail = refusal or self._apply(decision)
+        except Exception as error:  # a restore that failed half-way is told, never raised
+            log.exception("LRPilot: decision %d could not be applied", decision.id)
+            status, detail = model_pb2.DECISION_STATUS_REJECTED, f"{error!r}"
+        receipt = model_pb2.Receipt(
+            decision_id=decision.id,
+            status=status,
+            applied_step=self._step,
+            branch_before=branch,
+            branch_after=self._branch,
+            lrs_before=before,
+            lrs_after=self._trainer.get_lrs(),
+            detail=detail,
+        )
+        self._judge.answered(decision, receipt)
+        self._report(session_pb2.Report(receipt=receipt))
+        log.log(*self._judge.line(decision, receipt))
+
+    def _apply(self, decision: model_pb2.Decision) -> tuple[model_pb2.DecisionStatus, str]:
+        plan = self._judge.plan(decision, self._step, self._bounds, self._base_lrs, self._in_force)
+        if decision.HasField("restore_snapshot"):
+            slot = self._snapshots.slot_of(decision.restore_snapshot) if self._snapshots else None
+            if slot is None or self._snapshots is None:
+                return (
+                    model_pb2.DECISION_STATUS_REJECTED,
+                    f"snapshot {decision.restore_snapshot} is not held any more",
+                )
+            self._trainer.restore(slot, rng=decision.restore_rng)
+            self._branch += 1
+            self._worst = -float("inf")
+            self._snapshots.rolled_back(self._step)
+        if decision.release:
+            self._plan = None
+        elif plan is not None:
+            self._plan = plan
+        self._write()
+        if decision.stop:
+            self._stop = True
+            self._trainer.request_stop()
+        return model_pb2.DECISION_STATUS_APPLIED, ""
+
+    def _take_snapshot(self) -> None:
+        assert self._snapshots is not None
+        try:
+            taken = self._snapshots.take(self._step)
+        except Exception as error:  # out of memory, most likely: guard on without snapshots
+            log.exception("LRPilot: a snapshot failed; this run goes on without snapshots")
+            self._snapshots = None
+            self._notice("snapshot_failed", f"a snapshot failed: {error!r}")
+            return
+        if taken is not None:
+            self._report(
+                session_pb2.Report(
+                    snapshot=session_pb2.SnapshotTaken(
+                        id=taken[0], step=self._step, branch=self._branch, proven=taken[1]
+                    )
+                )
+            )
+
+    # -- learning rates
+
+    @property
+    def _in_force(self) -> float:
+        """The plan's value now: 1 where there is none."""
+        return 1.0 if self._plan is None else self._plan.value(self._step)
+
+    def _lr_for(self, group: int, native: float) -> float:
+        """The LR that follows from a native one now."""
+        return native if self._plan is None else self._plan.lr(group, native, self._step)
+
+    def _write(self) -> None:
+        native = self._trainer.get_native_lrs()
+        self._trainer.set_lrs([self._lr_for(i, lr) for i, lr in enumerate(native)])
+        self._written = self._trainer.get_lrs()
+
+    def _moved(self, lrs: list[float]) -> None:
+        """The LRs are not what was written last: the user's scheduler, or somebody else."""
+        native = self._trainer.get_native_lrs()
+        expected = [self._lr_for(i, lr) for i, lr in enumerate(native)]
+        if lrs != expected and self._plan is None:
+            self._trainer.set_native_lrs(lrs)
+        elif lrs != expected:
+            self._trainer.set_native_lrs(
+                [
+                    _native_after(lr, was, own)
+                    for lr, was, own in zip(lrs, self._written, native, strict=True)
+                ]
+            )
+            if not self._foreign:
+                self._foreign = True
+                self._notice(
+                    "foreign_lr",
+                    f"step {self._step}: the LR was {self._written} and is {lrs}: something else "
+                    "writes it. If that is your scheduler, pass scheduler=... to lrpilot.attach",
+                )
+            self._write()
+        self._written = self._trainer.get_lrs()
+
+
+def _native_after(lr: float, applied: float, native: float) -> float:
+    """The native LR after a foreign writer turned `applied` into `lr`.
+
+    A scheduler in closed form wrote its own native LR; a recursive one multiplied what it found.
+    The nearer of the two, as ratios, is taken.
+    """
+    if lr <= 0 or applied <= 0 or native <= 0:
+        return lr
+    recursive, closed = lr / applied, lr / native
+    return lr if max(closed, 1 / closed) <= max(recursive, 1 / recursive) else native * recursive

@@ -1,0 +1,98 @@
+"""What the daemon is told of a run when its session opens."""
+
+import secrets
+import string
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lrpilot
+from lrpilot.plan import Bounds
+from lrpilot.trainer import TrainerPort
+from lrpilot_proto.v1 import model_pb2, session_pb2
+
+MODES = {"off": "MODE_OFF", "observe": "MODE_OBSERVE", "auto": "MODE_AUTO"}
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One attempt of one run. Names have 1 to 200 characters and no '/'.
+
+    Raises:
+        ValueError: a name or a number that cannot be.
+    """
+
+    project: str
+    name: str
+    attempt: str
+    mode: str = "auto"
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
+    world_size: int = 1
+    start_step: int = 0
+    resumes: str | None = None
+    job: str = ""
+
+    def __post_init__(self) -> None:
+        for what, name in (("project", self.project), ("run", self.name)):
+            if not name or "/" in name or len(name) > LONGEST_NAME or not name.isprintable():
+                raise ValueError(
+                    f"{what}={name!r}: 1 to {LONGEST_NAME} printable characters without '/'"
+                )
+        for what, number in (
+            ("total_steps", self.total_steps),
+            ("steps_per_epoch", self.steps_per_epoch),
+        ):
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise ValueError(f"{what}={number!r}: a whole number >= 1, or None")
+        if self.mode not in MODES:
+            raise ValueError(
+                f"mode={self.mode!r}: 'auto', 'observe' or 'off' ('advise' comes later)"
+            )
+
+    def resuming(self, state: dict[str, Any]) -> "RunInfo":
+        """This attempt, going on from the one that saved `state`."""
+        return replace(
+            self,
+            project=state["project"],
+            name=state["run"],
+            resumes=state["attempt"],
+            start_step=state["step"],
+        )
+
+    def hello(self, trainer: TrainerPort, bounds: Bounds) -> session_pb2.Hello:
+        """The first message of a session."""
+        return session_pb2.Hello(
+            run=model_pb2.RunName(project=self.project, name=self.name),
+            attempt=self.attempt,
+            resumes=self.resumes,
+            client_version=lrpilot.__version__,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            groups=[
+                session_pb2.ParamGroup(name=name, base_lr=lr)
+                for name, lr in zip(trainer.group_names, trainer.base_lrs, strict=True)
+            ],
+            optimizer=trainer.optimizer_name,
+            mode=MODES[self.mode],
+            min_lr=bounds.low,
+            max_lr=bounds.high,
+            capabilities=session_pb2.Capabilities(snapshot=trainer.can_snapshot, stop=True),
+            world_size=self.world_size,
+            job=self.job,
+        )
+
+
+def new_attempt() -> str:
+    """A random name for one start of a training process."""
+    return secrets.token_hex(8)
+
+
+def default_name() -> str:
+    """`<script>-<date>-<4 letters>`."""
+    script = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else ""
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    return f"{script or 'python'}-{time.strftime('%Y%m%d')}-{letters}"

@@ -1,0 +1,98 @@
+"""When a pilot takes snapshots, and which of its two slots holds which."""
+
+import math
+import time
+from collections.abc import Callable
+
+# Snapshots may take this share of the run's wall time.
+TIME_SHARE = 0.01
+# Steps between snapshots where no horizon is known, and bounds where one is (a 25th of it).
+DEFAULT_INTERVAL = 100
+SHORTEST, LONGEST = 10, 1000
+
+
+class SnapshotKeeper:
+    """Two slots: the newest proven snapshot, and one that waits for the daemon's proof.
+
+    A proven snapshot is only ever replaced by a proven one. The interval adapts so that copying
+    stays within `TIME_SHARE` of the wall time.
+
+    Args:
+        copy: copies the training state into a slot.
+        total_steps: the run's horizon, if known.
+        clock: seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        copy: Callable[[int], None],
+        total_steps: int | None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._copy = copy
+        self._clock = clock
+        self._least = DEFAULT_INTERVAL
+        if total_steps is not None:
+            self._least = min(max(total_steps // 25, SHORTEST), LONGEST)
+        self._slots: dict[int, int] = {}
+        self._proven: int | None = None
+        self._pending: int | None = None
+        self._last_id = 0
+        self._last_taken: tuple[int, float] | None = None
+        self.next_step: float = 0
+        self.seconds = 0.0
+
+    @property
+    def taken(self) -> int:
+        """Snapshots so far."""
+        return self._last_id
+
+    def take(self, step: int) -> tuple[int, bool] | None:
+        """Take a snapshot of the state before `step`; (id, proven), or None while one waits.
+
+        The first one, the state that the run starts with, is proven by definition.
+        """
+        if self._pending is not None:
+            self.next_step = math.inf  # until the daemon has spoken
+            return None
+        first = self._proven is None
+        slot = 0 if first else 1 - self._slots[self._proven or 0]
+        before = self._clock()
+        self._copy(slot)
+        now = self._clock()
+        self.seconds += now - before
+        self._last_id += 1
+        self._slots = {i: s for i, s in self._slots.items() if s != slot}
+        self._slots[self._last_id] = slot
+        if first:
+            self._proven = self._last_id
+        else:
+            self._pending = self._last_id
+        self.next_step = step + self._interval(step, before, now)
+        self._last_taken = (step, now)
+        return self._last_id, first
+
+    def _interval(self, step: int, before: float, now: float) -> int:
+        if self._last_taken is None or step <= self._last_taken[0]:
+            return self._least
+        per_step = (before - self._last_taken[1]) / (step - self._last_taken[0])
+        affordable = math.ceil((now - before) / (TIME_SHARE * max(per_step, 1e-9)))
+        return max(self._least, affordable)
+
+    def prove(self, snapshot: int, step: int) -> None:
+        """The daemon says that training stayed healthy after this snapshot."""
+        if snapshot == self._pending:
+            self._proven, self._pending = snapshot, None
+            if self.next_step == math.inf:
+                self.next_step = step
+
+    def slot_of(self, snapshot: int) -> int | None:
+        """Where a snapshot lies, if it is still held."""
+        return self._slots.get(snapshot)
+
+    def rolled_back(self, step: int) -> None:
+        """The branch was left: what waited for its proof will never get it."""
+        if self._pending is not None:
+            self._slots.pop(self._pending, None)
+            self._pending = None
+        self.next_step = step + self._least

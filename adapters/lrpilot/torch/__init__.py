@@ -1,0 +1,1 @@
+"""LRPilot for PyTorch loops."""

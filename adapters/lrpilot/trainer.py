@@ -1,0 +1,71 @@
+"""The port of an adapter: what a pilot needs of the thing that trains."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+
+class TrainerPort(Protocol):
+    """One optimizer and its model, at a step boundary.
+
+    LRs are one float per param group, in the optimizer's order. The *native* LR of a group is
+    what the user's own optimizer and scheduler would use now; it always keeps advancing. Methods
+    are called from the training thread alone.
+    """
+
+    @property
+    def group_names(self) -> Sequence[str]:
+        """A name per param group."""
+        ...
+
+    @property
+    def base_lrs(self) -> Sequence[float]:
+        """The LR that each group's native curve is relative to."""
+        ...
+
+    @property
+    def optimizer_name(self) -> str:
+        """The optimizer's class name."""
+        ...
+
+    @property
+    def can_snapshot(self) -> bool:
+        """Whether `snapshot` and `restore` work."""
+        ...
+
+    def get_lrs(self) -> list[float]:
+        """The LRs that the optimizer really has now."""
+        ...
+
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Write the LRs, in place where they are tensors."""
+        ...
+
+    def get_native_lrs(self) -> list[float]:
+        """The native LRs."""
+        ...
+
+    def set_native_lrs(self, lrs: Sequence[float]) -> None:
+        """Correct the native LRs: a foreign writer moved them, or a state was loaded."""
+        ...
+
+    def on_native_change(self, write: Callable[[int, float], float]) -> None:
+        """Have `write(group, native)` say which LR to apply whenever the scheduler moves one."""
+        ...
+
+    def snapshot(self, slot: int) -> None:
+        """Copy the whole training state into `slot` (0 or 1), replacing what it held.
+
+        Parameters, buffers, optimizer state, `stateful` objects and random number generators.
+        """
+        ...
+
+    def restore(self, slot: int, *, rng: bool) -> None:
+        """Put the state in `slot` back, in place; `rng` says whether the generators too.
+
+        LRs, schedulers and scaler stay as they are. State that the snapshot lacks is zeroed.
+        """
+        ...
+
+    def request_stop(self) -> None:
+        """Ask the training loop to end at its next chance."""
+        ...

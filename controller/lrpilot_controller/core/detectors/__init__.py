@@ -1,0 +1,98 @@
+"""Detectors: each watches a run's losses for one family of signals; `Detectors` runs them all.
+
+A detector is one file with one class that has the shape of `base.Detector`, and one line in the
+entry-point group `lrpilot.detectors`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lrpilot_controller.core.detectors.base import Detector
+from lrpilot_controller.core.detectors.divergence import DivergenceDetector
+from lrpilot_controller.core.detectors.nonfinite import NonFiniteDetector
+from lrpilot_controller.core.model import Signal
+
+__all__ = ["Detector", "Detectors", "DivergenceDetector", "NonFiniteDetector"]
+
+
+class Detectors:
+    """All detectors of one run, as one.
+
+    Args:
+        total_steps: The run's length where it is known. No built-in detector needs it yet.
+        steps_per_epoch: The epoch's length where it is known. Likewise.
+        extra: Detectors of plugins; they see each report after the built-in ones.
+
+    Raises:
+        ValueError: Two detectors have the same name.
+    """
+
+    def __init__(
+        self,
+        total_steps: int | None = None,
+        steps_per_epoch: int | None = None,
+        extra: Iterable[Detector] = (),
+    ) -> None:
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self._divergence = DivergenceDetector()
+        self._detectors: tuple[Detector, ...] = (NonFiniteDetector(), self._divergence, *extra)
+        names = [detector.name for detector in self._detectors]
+        if len(set(names)) < len(names):
+            raise ValueError(f"detectors must have different names: {', '.join(names)}")
+
+    def update(
+        self,
+        step: int,
+        train_loss: float | None = None,
+        val_loss: float | None = None,
+        lr: float | None = None,
+    ) -> list[Signal]:
+        """Takes one report; see `Detector.update`."""
+        signals: list[Signal] = []
+        for detector in self._detectors:
+            found = detector.update(step, train_loss, val_loss, lr)
+            if found:
+                signals += found
+        return signals
+
+    @property
+    def level(self) -> float | None:
+        """The smoothed current training loss; None until known, as are the next three."""
+        return self._divergence.level
+
+    @property
+    def best(self) -> float | None:
+        """The best smoothed level of the run."""
+        return self._divergence.best
+
+    @property
+    def start(self) -> float | None:
+        """The initial level."""
+        return self._divergence.start
+
+    @property
+    def noise(self) -> float | None:
+        """Standard deviation of one training loss around its trend."""
+        return self._divergence.noise
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the level is within the best one plus .15 of the range (or 1.5 noise sd)."""
+        return self._divergence.healthy
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all detectors by name, as plain JSON values."""
+        return {detector.name: detector.state_dict() for detector in self._detectors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a state that `state_dict` gave.
+
+        Raises:
+            ValueError: The state is of another set of detectors.
+        """
+        names = {detector.name for detector in self._detectors}
+        if set(state) != names:
+            raise ValueError(f"a state of {sorted(state)}, but these are {sorted(names)}")
+        for detector in self._detectors:
+            detector.load_state_dict(state[detector.name])

@@ -1,0 +1,99 @@
+"""The only place that turns a proposal into a decision.
+
+No policy passes the bounds, the largest factor, the cooldown or the rollback budgets. A proposal
+beyond a bound is clamped to it; one that then would change nothing, or whose budget is spent, is
+refused with the reason.
+"""
+
+from dataclasses import dataclass
+
+from lrpilot_controller.core.model import (
+    Action,
+    Decision,
+    DecisionStatus,
+    Mode,
+    Plan,
+    Proposal,
+)
+from lrpilot_controller.core.settings import Limits
+from lrpilot_controller.core.view import RunView
+
+# A decision that took longer than this many time scales to arrive speaks of another situation.
+EXPIRY_TIME_SCALES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a proposal did not become a decision."""
+
+    reason: str
+
+
+class Guardrails:
+    """Judges proposals against the limits and the run's own bounds."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+
+    def judge(self, view: RunView, proposal: Proposal, decision_id: int) -> Decision | Refusal:
+        """The decision numbered `decision_id`, or the refusal."""
+        if view.in_flight is not None:
+            return Refusal(f"decision {view.in_flight.id} has not been answered yet")
+        if proposal.action in (Action.NOTE, Action.STOP):
+            return self._decide(view, proposal, decision_id, factor=1.0)
+        if proposal.action is Action.ROLLBACK and (why := self._over_budget(view)):
+            return Refusal(why)
+        if proposal.action is Action.CUT and self._cooling_down(view):
+            return Refusal(
+                f"the LR was changed at step {view.last_change_step}, less than "
+                f"{self._limits.cooldown_steps} steps ago (limits.cooldown_steps)"
+            )
+        factor = self._clamp(view, proposal.factor)
+        if factor == 1.0 and proposal.action is Action.CUT:
+            return Refusal(f"the LR {view.lr:.3g} is at its bound already")
+        return self._decide(view, proposal, decision_id, factor)
+
+    def _over_budget(self, view: RunView) -> str | None:
+        limits = self._limits
+        if view.rollbacks >= limits.max_rollbacks:
+            return f"{view.rollbacks} rollbacks were made, the limit (limits.max_rollbacks)"
+        total = view.attempt.total_steps
+        if total and view.rolled_back_steps > limits.max_rolled_back_fraction * total:
+            return (
+                f"rollbacks cost {view.rolled_back_steps} of {total} steps, more than "
+                f"{limits.max_rolled_back_fraction:.0%} (limits.max_rolled_back_fraction)"
+            )
+        return None
+
+    def _cooling_down(self, view: RunView) -> bool:
+        last = view.last_change_step
+        return last is not None and view.step - last < self._limits.cooldown_steps
+
+    def _clamp(self, view: RunView, factor: float) -> float:
+        """`factor` within the largest change and such that the LR stays within its bounds."""
+        widest = self._limits.max_factor
+        factor = min(max(factor, 1 / widest), widest)
+        if view.lr <= 0:
+            return factor
+        low, high = view.attempt.min_lr / view.lr, view.attempt.max_lr / view.lr
+        # An LR that the user's own schedule moved out of the bounds is not pushed back by us.
+        return min(max(factor, min(low, 1.0)), max(high, 1.0))
+
+    def _decide(
+        self, view: RunView, proposal: Proposal, decision_id: int, factor: float
+    ) -> Decision:
+        changes = proposal.action in (Action.CUT, Action.ROLLBACK)
+        return Decision(
+            id=decision_id,
+            action=proposal.action,
+            reason=proposal.reason,
+            step=view.step,
+            branch=view.branch,
+            signal=proposal.signal,
+            expires_at_step=view.step + EXPIRY_TIME_SCALES * view.time_scale,
+            restore_snapshot=proposal.snapshot,
+            plan=Plan.scale(view.scale * factor, view.step) if changes else None,
+            stop=proposal.action is Action.STOP,
+            factor=factor,
+            status=DecisionStatus.SENT if view.attempt.mode is Mode.AUTO else DecisionStatus.SHADOW,
+        )

@@ -1,0 +1,61 @@
+"""The guard: what follows when a run blows up.
+
+One bad batch is noted. A blow-up restores the newest proven snapshot and cuts the LR; where the
+same snapshot blows up again and again the cut grows, and where the budget of rollbacks is spent
+the run is asked to stop, because burning the rest of the night on NaN helps nobody.
+"""
+
+from lrpilot_controller.core.model import Action, Proposal, Signal, SignalKind
+from lrpilot_controller.core.settings import GuardSettings
+from lrpilot_controller.core.view import RunView
+
+
+class GuardPolicy:
+    """Answers `nonfinite` and `divergence`; other signals are not its business."""
+
+    def __init__(self, settings: GuardSettings | None = None) -> None:
+        self._settings = settings or GuardSettings()
+
+    def decide(self, view: RunView, signal: Signal) -> Proposal | None:
+        """Note, roll back and cut, cut, or stop; None for a signal that is not a blow-up."""
+        if signal.kind is SignalKind.NONFINITE and signal.severity < 1:
+            reason = f"one non-finite loss at step {signal.step}: noted, nothing changed"
+            return Proposal(Action.NOTE, reason, signal)
+        if signal.kind not in (SignalKind.NONFINITE, SignalKind.DIVERGENCE):
+            return None
+        if view.snapshot is not None:
+            return self._roll_back(view, signal, view.snapshot)
+        return self._without_snapshot(view, signal)
+
+    def _roll_back(self, view: RunView, signal: Signal, snapshot: int) -> Proposal:
+        rule = self._settings
+        if view.rollbacks >= rule.max_rollbacks:
+            reason = (
+                f"{_seen(signal)} again after {view.rollbacks} rollbacks, the most that the "
+                f"guard may do (guard.max_rollbacks): stop"
+            )
+            return Proposal(Action.STOP, reason, signal)
+        repeats = view.rollbacks_to.get(snapshot, 0)
+        factor = rule.factor if repeats < rule.repeats else rule.escalated_factor
+        again = f", rollback {repeats + 1} to this snapshot" if repeats else ""
+        reason = (
+            f"{_seen(signal)}: roll back to snapshot {snapshot} and cut the LR "
+            f"x{factor:.3g} from {view.lr:.3g}{again}"
+        )
+        return Proposal(Action.ROLLBACK, reason, signal, factor, snapshot)
+
+    def _without_snapshot(self, view: RunView, signal: Signal) -> Proposal:
+        rule = self._settings
+        if signal.kind is SignalKind.NONFINITE and view.cuts:
+            reason = f"{_seen(signal)} after a cut, and no snapshot to go back to: stop"
+            return Proposal(Action.STOP, reason, signal)
+        reason = f"{_seen(signal)}: cut the LR x{rule.factor:.3g} (no snapshot to go back to)"
+        return Proposal(Action.CUT, reason, signal, rule.factor)
+
+
+def _seen(signal: Signal) -> str:
+    """The signal in words and numbers."""
+    if signal.kind is SignalKind.NONFINITE:
+        return f"non-finite losses since step {signal.since}"
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in signal.evidence.items())
+    return f"divergence since step {signal.since} ({numbers})"

@@ -1,0 +1,53 @@
+"""The trainer's snapshots as the engine knows them: which is proven, and what was known then."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DetectorState = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state in the trainer's memory, with the detectors' state at that moment."""
+
+    id: int
+    step: int
+    detectors: DetectorState
+
+
+class Snapshots:
+    """At most two, as in the trainer: the newest proven one, and one that waits for its proof.
+
+    A snapshot is proven once `proof_steps` samples after it were healthy without a break: one
+    that was taken a step before a blow-up is poisoned already.
+    """
+
+    def __init__(self, proof_steps: int) -> None:
+        self._proof_steps = proof_steps
+        self._pending: Snapshot | None = None
+        self._healthy = 0
+        self.proven: Snapshot | None = None
+
+    def taken(self, snapshot: Snapshot, proven: bool) -> None:
+        """The trainer reports a new snapshot."""
+        if proven:
+            self.proven = snapshot
+        else:
+            self._pending = snapshot
+        self._healthy = 0
+
+    def update(self, healthy: bool) -> int | None:
+        """One more sample was seen; the id of the snapshot that it proves, if it does."""
+        if self._pending is None:
+            return None
+        self._healthy = self._healthy + 1 if healthy else 0
+        if self._healthy < self._proof_steps:
+            return None
+        self.proven, self._pending = self._pending, None
+        return self.proven.id
+
+    def rolled_back(self) -> None:
+        """The branch was left: what waited for its proof will never get it."""
+        self._pending = None
+        self._healthy = 0

@@ -1,0 +1,33 @@
+"""What a policy and the guardrails may know of a run when they judge."""
+
+from dataclasses import dataclass, field
+
+from lrpilot_controller.core.model import Attempt, Decision
+
+
+@dataclass(slots=True)
+class RunView:
+    """One run as it stands now.
+
+    `lr` is the first param group's LR as last reported; `scale` the factor on the native LR in
+    force; `snapshot` the newest proven snapshot that the trainer holds, if any; `rollbacks_to`
+    counts applied rollbacks per snapshot of this attempt.
+    """
+
+    attempt: Attempt
+    step: int = 0
+    branch: int = 0
+    lr: float = 0.0
+    scale: float = 1.0
+    snapshot: int | None = None
+    in_flight: Decision | None = None
+    rollbacks: int = 0
+    rollbacks_to: dict[int, int] = field(default_factory=dict)
+    rolled_back_steps: int = 0
+    cuts: int = 0
+    last_change_step: int | None = None
+
+    @property
+    def time_scale(self) -> int:
+        """Steps in which a run's loss visibly moves: a fiftieth of the horizon, at least 50."""
+        return max(50, (self.attempt.total_steps or 0) // 50)

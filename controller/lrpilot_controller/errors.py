@@ -1,0 +1,41 @@
+"""What can go wrong in the daemon. Messages say what was wrong, the value, the limit, what to do."""
+
+
+class LRPilotError(Exception):
+    """Root of every error that LRPilot's controller side raises on purpose."""
+
+
+class InvalidTelemetry(LRPilotError):
+    """A message of a trainer that cannot be what a trainer meant."""
+
+
+class RunBusy(LRPilotError):
+    """A run's name has a live session of another attempt."""
+
+
+class Superseded(LRPilotError):
+    """A newer attempt of the run took over from this one."""
+
+
+class NotFound(LRPilotError):
+    """No such run."""
+
+
+class ConfigError(LRPilotError):
+    """A setting that cannot be: names the file, the key, the value and what is allowed."""
+
+
+class DaemonExists(LRPilotError):
+    """Another daemon holds this socket or this journal."""
+
+
+class JournalError(LRPilotError):
+    """The journal cannot be used."""
+
+
+class JournalVersionError(JournalError):
+    """The journal was written by a newer LRPilot."""
+
+
+class JournalUnavailable(JournalError):
+    """The journal cannot be read or written now: disk full, read-only, locked."""

@@ -1,0 +1,127 @@
+"""The journal as a port: what a daemon writes down before it speaks, and what anyone may read."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lrpilot_controller.core.events import Event
+from lrpilot_controller.errors import JournalError, JournalUnavailable
+
+
+class JournalSuperseded(JournalUnavailable):
+    """A newer daemon has opened this journal for writing; this one must stop."""
+
+
+class JournalEntryError(JournalError):
+    """An entry that no journal can hold; nothing of its call was written."""
+
+
+class JournalMissing(JournalError):
+    """There is no journal at this place, and reading does not make one."""
+
+
+class JournalCorrupt(JournalError):
+    """The file is not a journal, or a record in it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunKey:
+    """A run's name, unique in one journal."""
+
+    project: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event of a run.
+
+    Attributes:
+        n: The event's number within its run, from 1 without gaps.
+        at: Wall clock when the daemon took it in, unix seconds.
+        event: What happened.
+    """
+
+    n: int
+    at: float
+    event: Event
+
+
+Entry = tuple[RunKey, float, Event]
+"""What `append` takes: the run, the wall clock in unix seconds, the event."""
+
+
+class Journal(Protocol):
+    """Append-only events of many runs, numbered per run. Every method may be called by any thread.
+
+    Attributes:
+        generation: How often this journal has been opened for writing, from 1.
+    """
+
+    generation: int
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        """Writes the entries in one transaction, all or nothing; unknown runs are created.
+
+        Once it returns, the entries outlive the death of this process.
+
+        Args:
+            entries: In the order in which they happened.
+
+        Returns:
+            The number that each entry was given within its run.
+
+        Raises:
+            JournalUnavailable: It cannot be written now; nothing was.
+            JournalEntryError: An entry cannot be stored by any journal; nothing was written.
+        """
+        ...
+
+    def runs(self) -> list[RunKey]:
+        """Every run, in order of its first appearance."""
+        ...
+
+    def records(
+        self, run: RunKey, *, after: int = 0, kinds: Collection[type] | None = None
+    ) -> Iterator[Record]:
+        """The records of a run that exist when the iteration begins, in order.
+
+        Args:
+            run: A run that the journal does not know has no records.
+            after: Only records with a higher number.
+            kinds: Only events of these classes; the others are not even decoded. None: all.
+
+        Raises:
+            TypeError: `kinds` holds something that is not an event class.
+            JournalUnavailable: It cannot be read now.
+            JournalCorrupt: A record is damaged.
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file. Later calls raise JournalUnavailable; closing twice is harmless."""
+        ...
+
+
+def check_entry(run: RunKey, at: float) -> None:
+    """Refuses what could be written by one journal but not by another.
+
+    Raises:
+        JournalEntryError: The time is not finite, or a name is not valid Unicode text.
+    """
+    if not math.isfinite(at):
+        raise JournalEntryError(
+            f"an entry of run {str(run)!r} has the time {at!r}; give finite unix seconds"
+        )
+    if "\0" in run.project or "\0" in run.name:
+        raise JournalEntryError(f"the run name {str(run)!r} holds a NUL character; remove it")
+    try:
+        str(run).encode()
+    except UnicodeEncodeError as error:
+        raise JournalEntryError(
+            f"the run name {str(run)!r} is not valid Unicode ({error.reason}); rename the run"
+        ) from error

@@ -1,0 +1,144 @@
+"""Events as rows of a journal: telemetry as packed columns, everything else as JSON."""
+
+import json
+import struct
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, cast
+
+from lrpilot_controller.core import events
+from lrpilot_controller.core.events import Event, Samples
+from lrpilot_controller.journal import columns
+from lrpilot_controller.journal.base import JournalCorrupt, JournalEntryError
+from lrpilot_controller.journal.plain import UnknownWord, from_plain, to_plain
+
+KINDS: dict[str, type] = {
+    "session_opened": events.SessionOpened,
+    "session_lost": events.SessionLost,
+    "samples": events.Samples,
+    "receipt": events.ReceiptArrived,
+    "snapshot_taken": events.SnapshotTaken,
+    "notice": events.Noticed,
+    "goodbye": events.SaidGoodbye,
+    "signal": events.SignalSeen,
+    "decision": events.Decided,
+    "refusal": events.Refused,
+    "snapshot_proven": events.SnapshotProven,
+    "outcome": events.OutcomeMeasured,
+}
+"""The stored name of each event class. A name is never given to another class."""
+
+_NAMES = {cls: name for name, cls in KINDS.items()}
+
+# The first byte of a payload. Small ones are left as they are: zlib would make them longer.
+_PLAIN, _DEFLATED = b"P", b"Z"
+_SMALL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An event in the columns of a table.
+
+    Attributes:
+        kind: A name in `KINDS`, or one of a newer version.
+        attempt: The attempt that it came from, if it came from one.
+        first_seq: Telemetry: the seq of the first sample. Reports: their report_seq. Else 0.
+        count: How many numbers from first_seq on it holds.
+        payload: The rest.
+    """
+
+    kind: str
+    attempt: str | None
+    first_seq: int
+    count: int
+    payload: bytes
+
+
+def kind_names(kinds: Collection[type]) -> list[str]:
+    """The stored names of these event classes.
+
+    Raises:
+        TypeError: One is not an event class.
+    """
+    for cls in kinds:
+        if cls not in _NAMES:
+            known = ", ".join(sorted(known.__name__ for known in _NAMES))
+            raise TypeError(f"{cls!r} is not a class of events; there are {known}")
+    return [_NAMES[cls] for cls in kinds]
+
+
+def encode(event: Event) -> Row:
+    """An event as a row.
+
+    Raises:
+        JournalEntryError: The event holds what a row cannot: columns of different lengths,
+            integers beyond 64 bits, invalid Unicode in an attempt's name.
+    """
+    attempt: str | None
+    try:
+        kind = _NAMES[type(event)]
+        if isinstance(event, Samples):
+            attempt, first, count = event.attempt, event.first_seq, len(event.step)
+            body = columns.pack(event)
+        else:
+            attempt, first, count = _address(event)
+            plain = to_plain(event)
+            body = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+        if not 0 <= first < 1 << 63:
+            raise OverflowError(f"the sequence number {first} is not within [0, 2**63)")
+        if attempt is not None:
+            attempt.encode()
+    except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
+        raise JournalEntryError(
+            f"this {type(event).__name__} cannot be journaled: {error}; nothing was written"
+        ) from error
+    return Row(kind, attempt, first, count, _squeeze(body))
+
+
+def decode(row: Row) -> Event | None:
+    """The event of a row; None if only a newer version can understand it.
+
+    Raises:
+        JournalCorrupt: The row is damaged.
+    """
+    cls = KINDS.get(row.kind)
+    if cls is None:
+        return None
+    try:
+        body = _expand(row.payload)
+        if cls is Samples:
+            if row.attempt is None:
+                raise ValueError("telemetry without an attempt")
+            return columns.unpack(
+                body, attempt=row.attempt, first_seq=row.first_seq, count=row.count
+            )
+        return cast(Event, from_plain(cls, json.loads(body)))
+    except UnknownWord:
+        return None
+    except (ValueError, struct.error, zlib.error) as error:
+        raise JournalCorrupt(f"a {row.kind!r} record is damaged: {error}") from error
+
+
+def _address(event: Any) -> tuple[str | None, int, int]:
+    if isinstance(event, events.SessionOpened):
+        return event.attempt.id, 0, 0
+    report = getattr(event, "report_seq", None)
+    return getattr(event, "attempt", None), report or 0, 0 if report is None else 1
+
+
+def _squeeze(body: bytes) -> bytes:
+    if len(body) >= _SMALL:
+        deflated = zlib.compress(body, 1)
+        if len(deflated) < len(body):
+            return _DEFLATED + deflated
+    return _PLAIN + body
+
+
+def _expand(payload: bytes) -> bytes:
+    tag, body = payload[:1], payload[1:]
+    if tag == _DEFLATED:
+        return zlib.decompress(body)
+    if tag != _PLAIN:
+        raise ValueError(f"the payload begins with {tag!r}")
+    return body

@@ -1,0 +1,28 @@
+"""The one table from our errors to gRPC status codes."""
+
+import grpc
+
+from lrpilot_controller.errors import (
+    InvalidTelemetry,
+    JournalError,
+    LRPilotError,
+    NotFound,
+    RunBusy,
+    Superseded,
+)
+
+_CODES: dict[type[LRPilotError], grpc.StatusCode] = {
+    InvalidTelemetry: grpc.StatusCode.INVALID_ARGUMENT,
+    RunBusy: grpc.StatusCode.ALREADY_EXISTS,
+    Superseded: grpc.StatusCode.FAILED_PRECONDITION,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    JournalError: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def code_of(error: LRPilotError) -> grpc.StatusCode:
+    """The status code that a peer is to see for `error`."""
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code
+    return grpc.StatusCode.INTERNAL

@@ -1,0 +1,147 @@
+"""The daemon process: journal, engines and gRPC server, from start to a clean end."""
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.errors import ConfigError, DaemonExists
+from lrpilot_controller.journal.sql import SqlJournal
+from lrpilot_controller.journal.writer import JournalWriter
+from lrpilot_controller.server.address import Address, socket_of, sole_owner
+from lrpilot_controller.server.operator import OperatorServicer
+from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.tuning.recorder import TrialRecorder
+from lrpilot_proto.rendezvous import private_dir
+from lrpilot_proto.v1 import operator_pb2_grpc, session_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+JOURNAL = "journal.db"
+# From the measurements on wire limits: what is over them gets RESOURCE_EXHAUSTED from gRPC.
+OPTIONS: list[tuple[str, int]] = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 1 << 20),
+    ("grpc.max_send_message_length", 1 << 20),
+    ("grpc.max_concurrent_streams", 8),
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.absolute_max_metadata_size", 16384),
+    ("grpc.keepalive_time_ms", 30000),
+    ("grpc.keepalive_timeout_ms", 10000),
+    ("grpc.http2.ping_timeout_ms", 10000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+    ("grpc.http2.max_ping_strikes", 3),
+]
+MAX_RPCS = 512
+STOP_GRACE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """How `lrpilot serve` was called. `linger_s`: end that long after the last session."""
+
+    address: Address
+    storage: Path
+    settings: CoreSettings
+    linger_s: float | None = None
+
+
+async def serve(options: DaemonOptions) -> None:
+    """Run the daemon until SIGTERM, SIGINT, or its linger is over.
+
+    Raises:
+        ConfigError: the storage directory cannot be used.
+        DaemonExists: another daemon holds the journal or the address.
+        JournalError: the journal cannot be used.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    with ExitStack() as owned:
+        _prepare(options.storage)
+        owned.enter_context(sole_owner(options.storage / "daemon.lock", f"{options.storage}"))
+        owned.enter_context(socket_of(options.address))
+        journal = SqlJournal.open(options.storage / JOURNAL)
+        owned.callback(journal.close)
+        writer = JournalWriter(journal)
+        owned.callback(writer.close)
+        recorder = TrialRecorder(options.storage)
+        owned.callback(recorder.close)
+        async with AsyncExitStack() as running:
+            await _serve(options, journal, writer, recorder, running, stopping)
+
+
+async def _serve(
+    options: DaemonOptions,
+    journal: SqlJournal,
+    writer: JournalWriter,
+    recorder: TrialRecorder,
+    running: AsyncExitStack,
+    stopping: asyncio.Event,
+) -> None:
+    runs = Runs(journal, writer, options.settings)
+    runs.listeners.append(recorder.record)
+    sessions = SessionServicer(runs)
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_RPCS)
+    session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)  # type: ignore[no-untyped-call]
+    operator = OperatorServicer(journal)
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]
+    _bind(server, options.address)
+    await server.start()
+    running.push_async_callback(server.stop, STOP_GRACE_S)
+    recorder.start(journal)
+    log.info(
+        "listening on %s, storage %s, generation %d, pid %d",
+        options.address,
+        options.storage,
+        journal.generation,
+        os.getpid(),
+    )
+    lingering = asyncio.create_task(_linger(sessions, options.linger_s))
+    running.callback(lingering.cancel)
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait([lingering, stop], return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping: %s", "asked to" if stop.done() else "no session left")
+
+
+async def _linger(sessions: SessionServicer, linger_s: float | None) -> None:
+    """Return once there was no session for `linger_s`; never where that is None."""
+    while True:
+        await sessions.idle.wait()
+        if linger_s is None:
+            await asyncio.Event().wait()
+        else:
+            opened = sessions.opened
+            await asyncio.sleep(linger_s)
+            if not sessions.active and sessions.opened == opened:
+                return
+
+
+def _prepare(storage: Path) -> None:
+    try:
+        private_dir(storage)
+        if not os.access(storage, os.W_OK | os.X_OK):
+            raise PermissionError(f"{storage} is not writable")
+    except OSError as error:
+        raise ConfigError(f"--storage {storage}: {error}") from error
+
+
+def _bind(server: grpc.aio.Server, address: Address) -> None:
+    before = os.umask(0o177)  # the socket file is made by gRPC, mode 0600 only by umask
+    try:
+        bound = server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise DaemonExists(f"cannot listen on {address}: {error}") from error
+    finally:
+        os.umask(before)
+    if not bound:
+        raise DaemonExists(f"cannot listen on {address}: is another program there?")

@@ -1,0 +1,162 @@
+"""The Session service: one bidirectional stream per attempt of a run.
+
+What arrives is recorded, judged, and only then acknowledged; a decision is sent once it is
+recorded. Messages of one session are handled in their order, one at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import grpc
+
+from lrpilot_controller.core.model import Attempt, Decision, Mode
+from lrpilot_controller.errors import InvalidTelemetry, LRPilotError
+from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.server import convert
+from lrpilot_controller.server.codes import code_of
+from lrpilot_controller.server.runs import LiveRun, Runs
+from lrpilot_controller.version import VERSION
+from lrpilot_proto.v1 import session_pb2, session_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+Message = session_pb2.ControllerMessage
+Context = grpc.aio.ServicerContext[session_pb2.TrainerMessage, session_pb2.ControllerMessage]
+# A trainer says who it is with its first message; a connection that says nothing is let go.
+HELLO_TIMEOUT_S = 30.0
+
+
+class SessionServicer(session_pb2_grpc.SessionServiceServicer):
+    """Serves trainers.
+
+    `active` counts open sessions and `opened` all so far; `idle` is set while none is open.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self.active = 0
+        self.opened = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    async def Session(
+        self, request_iterator: AsyncIterator[session_pb2.TrainerMessage], context: Context
+    ) -> None:
+        """Carry one session to its end."""
+        self.active += 1
+        self.opened += 1
+        self.idle.clear()
+        session = _Session(self._runs, context)
+        try:
+            await session.serve(request_iterator)
+        except LRPilotError as error:
+            log.info("session of %s refused: %s", session.name, error)
+            await context.abort(code_of(error), str(error))
+        finally:
+            self.active -= 1
+            if not self.active:
+                self.idle.set()
+
+
+class _Session:
+    """One stream; also the run's link back to the trainer."""
+
+    def __init__(self, runs: Runs, context: Context) -> None:
+        self._runs = runs
+        self._context = context
+        self._outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._run: LiveRun | None = None
+        self.name = "?"
+
+    async def serve(self, requests: AsyncIterator[session_pb2.TrainerMessage]) -> None:
+        """Read and write until either side ends.
+
+        Raises:
+            LRPilotError: the session is refused, or was taken over.
+        """
+        attempt = await self._greet(requests)
+        assert self._run is not None
+        tasks = [
+            asyncio.create_task(self._read(requests, attempt)),
+            asyncio.create_task(self._write()),
+        ]
+        try:
+            done, _ = await asyncio.wait([*tasks, self._ended], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._runs.close(self._run, self)
+
+    def decide(self, decision: Decision) -> None:
+        """Send a decision."""
+        self._send(Message(decision=convert.decision_to(decision)))
+
+    def prove(self, snapshot: int) -> None:
+        """Say that a snapshot is proven."""
+        self._send(Message(proven=session_pb2.SnapshotProven(id=snapshot)))
+
+    def end(self, error: LRPilotError) -> None:
+        """End the session with this error."""
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    async def _greet(self, requests: AsyncIterator[session_pb2.TrainerMessage]) -> Attempt:
+        try:
+            first = await asyncio.wait_for(anext(aiter(requests)), HELLO_TIMEOUT_S)
+        except StopAsyncIteration:
+            raise InvalidTelemetry("the stream ended before a Hello came") from None
+        except TimeoutError:
+            raise InvalidTelemetry(f"no Hello came within {HELLO_TIMEOUT_S:g} s") from None
+        if first.WhichOneof("body") != "hello":
+            raise InvalidTelemetry("the first message of a session must be a Hello")
+        hello = first.hello
+        attempt = convert.attempt_from(hello)
+        key = RunKey(hello.run.project, hello.run.name)
+        self.name = f"{key} attempt {attempt.id}"
+        self._run = await self._runs.open(key, attempt, self)
+        # What the trainer never saw is sent again; what it saw it answers with a receipt.
+        welcome = session_pb2.Welcome(
+            daemon_version=VERSION,
+            mode=convert.mode_to(attempt.mode if attempt.world_size <= 1 else Mode.OBSERVE),
+            steps_known=self._run.next_seq - 1,
+        )
+        self._send(Message(welcome=welcome))
+        for decision in self._run.unanswered.values():
+            if decision.id > hello.last_decision_id:
+                self.decide(decision)
+        return attempt
+
+    async def _read(
+        self, requests: AsyncIterator[session_pb2.TrainerMessage], attempt: Attempt
+    ) -> None:
+        assert self._run is not None
+        async for message in requests:
+            match message.WhichOneof("body"):
+                case "telemetry":
+                    samples = convert.samples_from(message.telemetry, attempt)
+                    await self._runs.take(self._run, self, samples)
+                case "report":
+                    report = convert.report_from(message.report, attempt)
+                    await self._runs.take(self._run, self, report)
+                case "hello":
+                    raise InvalidTelemetry("a session has one Hello, its first message")
+            self._send(Message())
+
+    def _send(self, message: Message) -> None:
+        assert self._run is not None
+        message.generation = self._runs.generation
+        message.acked_seq = self._run.next_seq - 1
+        message.acked_report = self._run.next_report - 1
+        self._outbox.put_nowait(message)
+
+    async def _write(self) -> None:
+        while True:
+            message = await self._outbox.get()
+            while message.WhichOneof("body") is None and not self._outbox.empty():
+                message = self._outbox.get_nowait()  # a later message acknowledges more
+            await self._context.write(message)

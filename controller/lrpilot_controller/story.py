@@ -1,0 +1,379 @@
+"""A run's story: its records folded into what a person wants to know of it."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Any
+
+from lrpilot_controller.core import events
+from lrpilot_controller.core.model import (
+    Action,
+    Attempt,
+    Decision,
+    DecisionStatus,
+    Mode,
+    Outcome,
+    Receipt,
+    RunState,
+    Signal,
+    SignalKind,
+)
+from lrpilot_controller.journal.base import Record, RunKey
+from lrpilot_controller.journal.curve import Curve
+from lrpilot_controller.journal.plain import to_plain
+
+_KEPT = 100  # newest refusals and notices
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A training loss for a picture.
+
+    Attributes:
+        step: The optimizer step that it belongs to.
+        loss: May be NaN or infinite.
+        lr: Of the first param group; NaN if the run has none.
+        left: The run went back behind it, by a rollback or by an older checkpoint.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionTold:
+    """A decision, with the trainer's answer and what came of it, as far as they are known."""
+
+    decision: Decision
+    status: DecisionStatus
+    receipt: Receipt | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def applied_step(self) -> int | None:
+        """The first step that ran under the decision; None if none did."""
+        applied = self.receipt is not None and self.status is DecisionStatus.APPLIED
+        return self.receipt.applied_step if applied and self.receipt else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The decision as `show --json` lists it; null where something is not known."""
+        decision, receipt = self.decision, self.receipt
+        outcome = to_plain(self.outcome)
+        if outcome is not None:
+            del outcome["decision_id"]
+        return {
+            "id": decision.id,
+            "status": self.status.value,
+            "step": decision.step,
+            "action": decision.action.value,
+            "reason": decision.reason,
+            "signal": decision.signal and decision.signal.kind.value,
+            "lrs_before": to_plain(receipt and receipt.lrs_before),
+            "lrs_after": to_plain(receipt and receipt.lrs_after),
+            "applied_step": self.applied_step,
+            "outcome": outcome,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A proposal that the guardrails turned down."""
+
+    step: int
+    signal: SignalKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something in the training process that a person should read of."""
+
+    step: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What control has cost the run: steps spent on probes, steps undone, seconds waited."""
+
+    probe_steps: int = 0
+    rolled_back_steps: int = 0
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What `show` prints of a run.
+
+    Attributes:
+        mode: Of the newest attempt; None before the first.
+        step: Steps that the newest attempt's weights and its ancestors' executed.
+        lrs: The newest LR per param group.
+        received: Samples of the train loss, each counted once.
+        dropped: Telemetry that the trainer had to drop.
+        refusals: The newest 100.
+        notices: The newest 100.
+        points: A thinned loss curve, in order of arrival; extremes survive the thinning.
+    """
+
+    run: RunKey
+    state: RunState
+    mode: Mode | None
+    attempts: int
+    step: int
+    lrs: tuple[float, ...]
+    received: int
+    dropped: int
+    signals: tuple[Signal, ...]
+    decisions: tuple[DecisionTold, ...]
+    cost: Cost
+    refusals: tuple[Refusal, ...]
+    notices: tuple[Notice, ...]
+    points: tuple[Point, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """One line of `runs --json`."""
+        return {
+            "run": str(self.run),
+            "state": self.state.value,
+            "mode": self.mode and self.mode.value,
+            "attempts": self.attempts,
+            "step": self.step,
+            "lrs": to_plain(self.lrs),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """`show --json`: strict JSON values; NaN and the infinities are strings."""
+        return self.summary() | {
+            "telemetry": {"received": self.received, "dropped": self.dropped},
+            "signals": to_plain(self.signals),
+            "decisions": [told.to_json() for told in self.decisions],
+            "cost": to_plain(self.cost),
+            "refusals": to_plain(self.refusals),
+            "notices": to_plain(self.notices),
+        }
+
+
+def tell(run: RunKey, records: Iterable[Record], *, points: int = 500) -> Story:
+    """Folds a run's records into its story, in one pass and in memory bounded by the story's size.
+
+    Args:
+        run: Whose records they are.
+        records: All of them, in order.
+        points: The most points of the curve, at least 4.
+
+    Raises:
+        ValueError: `points` is below 4.
+    """
+    fold = _Fold(run, points)
+    for record in records:
+        fold.feed(record.event)
+    return fold.story()
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the fold keeps of one attempt.
+
+    `next_seq` is where new telemetry begins: a trainer resends from its last acknowledged item, so
+    what lies below was told before. `undone` holds the steps [from, to) that rollbacks undid.
+    """
+
+    index: int
+    start_step: int = 0
+    next_seq: int = 0
+    dropped: int = 0
+    snapshots: dict[int, int] = field(default_factory=dict)
+    undone: list[tuple[int, int]] = field(default_factory=list)
+
+
+class _Fold:
+    """The story so far."""
+
+    def __init__(self, run: RunKey, points: int) -> None:
+        self._run = run
+        self._curve = Curve(points)
+        self._attempts: dict[str, _Attempt] = {}
+        self._current = ""
+        self._mode: Mode | None = None
+        self._step = 0
+        self._lrs: tuple[float, ...] = ()
+        self._lrs_step = 0  # they hold from here on
+        self._received = 0
+        self._signals: list[Signal] = []
+        self._decisions: dict[int, DecisionTold] = {}
+        self._cost = Cost()
+        self._refusals: deque[Refusal] = deque(maxlen=_KEPT)
+        self._notices: deque[Notice] = deque(maxlen=_KEPT)
+        self._on_probation: set[int] = set()
+        self._stopped = False
+        self._ended: RunState | None = None
+
+    def feed(self, event: events.Event) -> None:
+        """Takes the next event."""
+        match event:
+            case events.Samples():
+                self._samples(event)
+            case events.SessionOpened(attempt):
+                self._opened(attempt)
+            case events.SessionLost(attempt) if attempt == self._current:
+                self._ended = self._ended or RunState.LOST
+            case events.ReceiptArrived(attempt, _, receipt):
+                self._receipt(attempt, receipt)
+            case events.SnapshotTaken():
+                self._attempt(event.attempt).snapshots[event.snapshot] = event.step
+            case events.Noticed():
+                self._notices.append(Notice(event.step, event.kind, event.text))
+            case events.SaidGoodbye(attempt) if attempt == self._current:
+                finished = event.reason == "finished"
+                self._ended = RunState.FINISHED if finished else RunState.STOPPED
+                self._step = max(self._step, event.step)
+            case events.SignalSeen(signal):
+                self._signals.append(signal)
+            case events.Decided(decision):
+                self._decided(decision)
+            case events.Refused(signal, reason):
+                self._refusals.append(Refusal(signal.step, signal.kind, reason))
+            case events.OutcomeMeasured(outcome):
+                self._measured(outcome)
+            case _:
+                pass  # nothing that a story tells
+
+    def story(self) -> Story:
+        """The story of what was fed."""
+        return Story(
+            run=self._run,
+            state=self._state(),
+            mode=self._mode,
+            attempts=len(self._attempts),
+            step=self._step,
+            lrs=self._lrs,
+            received=self._received,
+            dropped=sum(attempt.dropped for attempt in self._attempts.values()),
+            signals=tuple(self._signals),
+            decisions=tuple(self._decisions.values()),
+            cost=self._cost,
+            refusals=tuple(self._refusals),
+            notices=tuple(self._notices),
+            points=self._points(),
+        )
+
+    def _attempt(self, name: str) -> _Attempt:
+        return self._attempts.setdefault(name, _Attempt(len(self._attempts)))
+
+    def _opened(self, attempt: Attempt) -> None:
+        self._attempt(attempt.id).start_step = attempt.start_step
+        self._mode = attempt.mode
+        self._ended = None
+        if attempt.id == self._current:
+            self._step = max(self._step, attempt.start_step)
+            return
+        self._current = attempt.id
+        self._stopped = False
+        self._on_probation.clear()
+        self._step = self._lrs_step = attempt.start_step
+        self._lrs = tuple(group.base_lr * attempt.scale for group in attempt.groups)
+
+    def _alive(self, attempt: str) -> bool:
+        """Whether this is the newest attempt; word from it means that it is not lost."""
+        if attempt != self._current:
+            return False
+        if self._ended is RunState.LOST:
+            self._ended = None
+        return True
+
+    def _samples(self, samples: events.Samples) -> None:
+        attempt = self._attempt(samples.attempt)
+        attempt.dropped = max(attempt.dropped, samples.dropped)
+        known = max(attempt.next_seq - samples.first_seq, 0)
+        attempt.next_seq = max(attempt.next_seq, samples.next_seq)
+        train: Sequence[int] = range(known, len(samples.step))
+        if any(samples.validation):
+            train = [i for i in train if not samples.validation[i]]
+        if not train:
+            self._alive(samples.attempt)
+            return
+        shared = len(samples.lrs) == 1
+
+        def lrs(i: int) -> tuple[float, ...]:
+            return samples.lrs[0 if shared else train[i]]
+
+        self._curve.extend(
+            attempt.index,
+            [samples.step[i] for i in train],
+            [samples.loss[i] for i in train],
+            lambda i: next(iter(lrs(i)), math.nan),
+        )
+        self._received += len(train)
+        if any(samples.program):
+            probe = sum(1 for i in train if samples.program[i])
+            self._cost = replace(self._cost, probe_steps=self._cost.probe_steps + probe)
+        if self._alive(samples.attempt):
+            last = samples.step[train[-1]]
+            self._step = max(self._step, last + 1)
+            self._apply(last, lrs(-1))
+
+    def _apply(self, step: int, lrs: tuple[float, ...]) -> None:
+        # Telemetry of before a decision may arrive after its receipt.
+        if lrs and step >= self._lrs_step:
+            self._lrs, self._lrs_step = lrs, step
+
+    def _decided(self, decision: Decision) -> None:
+        told = self._decisions.get(decision.id)
+        if told is None or told.receipt is None:
+            self._decisions[decision.id] = DecisionTold(decision, decision.status)
+
+    def _receipt(self, name: str, receipt: Receipt) -> None:
+        current = self._alive(name)
+        told = self._decisions.get(receipt.decision_id)
+        if told is None or told.receipt is not None:
+            return
+        self._decisions[receipt.decision_id] = replace(told, status=receipt.status, receipt=receipt)
+        wait = self._cost.wait_seconds + receipt.wait_seconds
+        self._cost = replace(self._cost, wait_seconds=wait)
+        if receipt.status is not DecisionStatus.APPLIED:
+            return
+        decision, applied = told.decision, receipt.applied_step
+        if decision.action is not Action.PROGRAM and decision.restore_snapshot is not None:
+            attempt = self._attempt(name)
+            since = attempt.snapshots.get(decision.restore_snapshot, applied)
+            attempt.undone.append((since, applied))
+            undone = self._cost.rolled_back_steps + max(applied - since, 0)
+            self._cost = replace(self._cost, rolled_back_steps=undone)
+        if current:
+            self._stopped = self._stopped or decision.stop
+            self._step = max(self._step, applied)
+            self._apply(applied, receipt.lrs_after)
+            if decision.action is not Action.NOTE and told.outcome is None:
+                self._on_probation.add(decision.id)
+
+    def _measured(self, outcome: Outcome) -> None:
+        self._on_probation.discard(outcome.decision_id)
+        if told := self._decisions.get(outcome.decision_id):
+            self._decisions[outcome.decision_id] = replace(told, outcome=outcome)
+
+    def _state(self) -> RunState:
+        if self._stopped:
+            return RunState.STOPPED
+        watched = RunState.PROBATION if self._on_probation else RunState.TRACKING
+        return self._ended or watched
+
+    def _points(self) -> tuple[Point, ...]:
+        attempts = sorted(self._attempts.values(), key=attrgetter("index"))
+        # A step is abandoned from where any later attempt resumed.
+        ends = [math.inf] * len(attempts)
+        for i in reversed(range(len(attempts) - 1)):
+            ends[i] = min(ends[i + 1], attempts[i + 1].start_step)
+
+        def left(attempt: int, step: int) -> bool:
+            undone = attempts[attempt].undone
+            return step >= ends[attempt] or any(a <= step < b for a, b in undone)
+
+        return tuple(
+            Point(s.step, s.loss, s.lr, left(s.attempt, s.step)) for s in self._curve.samples()
+        )

@@ -1,0 +1,128 @@
+from lrpilot_proto.v1 import model_pb2 as _model_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ("project",)
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    def __init__(self, project: _Optional[str] = ...) -> None: ...
+
+class ListRunsResponse(_message.Message):
+    __slots__ = ("runs",)
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[RunSummary]
+    def __init__(self, runs: _Optional[_Iterable[_Union[RunSummary, _Mapping]]] = ...) -> None: ...
+
+class ShowRunRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class WatchRunRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class RunSummary(_message.Message):
+    __slots__ = ("run", "state", "mode", "attempts", "step", "lrs")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LRS_FIELD_NUMBER: _ClassVar[int]
+    run: _model_pb2.RunName
+    state: _model_pb2.RunState
+    mode: _model_pb2.Mode
+    attempts: int
+    step: int
+    lrs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., state: _Optional[_Union[_model_pb2.RunState, str]] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., attempts: _Optional[int] = ..., step: _Optional[int] = ..., lrs: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class TelemetryCount(_message.Message):
+    __slots__ = ("received", "dropped")
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    dropped: int
+    def __init__(self, received: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
+
+class DecisionStory(_message.Message):
+    __slots__ = ("decision", "receipt", "outcome")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    decision: _model_pb2.Decision
+    receipt: _model_pb2.Receipt
+    outcome: _model_pb2.Outcome
+    def __init__(self, decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., outcome: _Optional[_Union[_model_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class RunStory(_message.Message):
+    __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices")
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
+    summary: RunSummary
+    telemetry: TelemetryCount
+    signals: _containers.RepeatedCompositeFieldContainer[_model_pb2.Signal]
+    decisions: _containers.RepeatedCompositeFieldContainer[DecisionStory]
+    cost: _model_pb2.Cost
+    points: _containers.RepeatedCompositeFieldContainer[Point]
+    notices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., telemetry: _Optional[_Union[TelemetryCount, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_model_pb2.Signal, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[DecisionStory, _Mapping]]] = ..., cost: _Optional[_Union[_model_pb2.Cost, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Point(_message.Message):
+    __slots__ = ("step", "loss", "lr", "left")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    LR_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    loss: float
+    lr: float
+    left: bool
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., lr: _Optional[float] = ..., left: bool = ...) -> None: ...
+
+class OperatorCommand(_message.Message):
+    __slots__ = ("run", "who", "why")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    who: str
+    why: str
+    def __init__(self, run: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class SetLrRequest(_message.Message):
+    __slots__ = ("command", "lr")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    LR_FIELD_NUMBER: _ClassVar[int]
+    command: OperatorCommand
+    lr: float
+    def __init__(self, command: _Optional[_Union[OperatorCommand, _Mapping]] = ..., lr: _Optional[float] = ...) -> None: ...
+
+class ApproveRequest(_message.Message):
+    __slots__ = ("command", "decision_id")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    command: OperatorCommand
+    decision_id: int
+    def __init__(self, command: _Optional[_Union[OperatorCommand, _Mapping]] = ..., decision_id: _Optional[int] = ...) -> None: ...
+
+class CommandResult(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    def __init__(self, message: _Optional[str] = ...) -> None: ...

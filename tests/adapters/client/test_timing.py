@@ -1,0 +1,67 @@
+from lrpilot.client.timing import Backoff, Pace, Watchdog
+
+
+def settled(rate: float, cost_s: float = 0.0) -> float:
+    """The interval that the pace finds for a loop of `rate` steps a second."""
+    pace, now = Pace(), 100.0
+    pace.opened(now)
+    for _ in range(200):
+        step = pace.interval(now)
+        now += step
+        pace.flushed(now, int(rate * step), cost_s)
+    return pace.interval(now)
+
+
+def test_the_interval_follows_the_rate_within_its_bounds() -> None:
+    assert settled(rate=1) == 0.25
+    assert 0.04 < settled(rate=1000) < 0.065
+    assert settled(rate=100_000) == 0.02
+
+
+def test_a_dear_flush_is_made_less_often() -> None:
+    assert 0.1 < settled(rate=100_000, cost_s=1e-3) < 0.13  # 1.15 ms are 1 % of 115 ms
+
+
+def test_the_first_second_is_eager_and_urgent_is_bounded() -> None:
+    pace = Pace()
+    pace.opened(10.0)
+    assert pace.due(10.0, urgent=False) <= 0  # what waited goes at once
+    pace.flushed(10.0, 1, 1e-5)
+    assert 0.019 < pace.due(10.0, urgent=False) < 0.021
+    assert abs(pace.due(10.0, urgent=True) - 0.005) < 1e-9
+    assert pace.interval(11.5) > 0.02
+
+
+def test_the_watchdog_barks_at_silence_only() -> None:
+    dog = Watchdog(3.0)
+    assert not dog.expired(0.0)
+    dog.expect(0.5)
+    for tenth in range(5, 34):
+        assert not dog.expired(tenth / 10)
+        dog.expect(tenth / 10)  # what is sent later does not move it
+    assert dog.expired(3.5)
+    dog.heard(3.5, more=True)
+    assert not dog.expired(4.0)
+    dog.heard(4.5, more=False)
+    assert not dog.expired(5.0)
+
+
+def test_the_watchdog_forgives_when_we_slept_ourselves() -> None:
+    dog = Watchdog(3.0)
+    dog.expect(0.0)
+    assert not dog.expired(0.2)
+    assert not dog.expired(60.0)
+    assert not dog.expired(60.9)
+    assert not dog.expired(61.8)
+    assert not dog.expired(62.7)
+    assert dog.expired(63.1)
+
+
+def test_the_backoff_doubles_up_to_its_bound_and_resets() -> None:
+    backoff = Backoff()
+    first = [backoff.next() for _ in range(100)]
+    assert all(wait <= 2.0 for wait in first)
+    assert first[0] <= 0.05
+    assert max(first) > 1.0
+    backoff.reset()
+    assert backoff.next() <= 0.05

@@ -1,0 +1,184 @@
+"""What every journal promises."""
+
+import math
+import threading
+
+import pytest
+
+from lrpilot_controller.core.events import (
+    Decided,
+    Event,
+    Noticed,
+    Samples,
+    SessionLost,
+    SignalSeen,
+)
+from lrpilot_controller.core.model import Action, Decision, Signal, SignalKind
+from lrpilot_controller.journal import (
+    Journal,
+    JournalEntryError,
+    JournalUnavailable,
+    Record,
+    RunKey,
+)
+
+A, B = RunKey("demo", "a"), RunKey("demo", "b")
+
+
+def samples(first: int, count: int = 4, attempt: str = "t1") -> Samples:
+    seqs = range(first, first + count)
+    return Samples(
+        attempt=attempt,
+        first_seq=first,
+        validation=(False,) * count,
+        step=tuple(seqs),
+        branch=(0,) * count,
+        program=(0,) * count,
+        loss=tuple(1 / (seq + 1) for seq in seqs),
+        lrs=((0.1, 0.01),),
+    )
+
+
+def lost(number: int) -> SessionLost:
+    return SessionLost(f"attempt-{number}")
+
+
+def test_run_key_reads_as_project_and_name() -> None:
+    assert str(A) == "demo/a"
+
+
+def test_first_opening_is_generation_1(journal: Journal) -> None:
+    assert journal.generation == 1
+
+
+def test_empty(journal: Journal) -> None:
+    assert journal.runs() == []
+    assert list(journal.records(A)) == []
+    assert journal.append([]) == []
+    assert journal.runs() == []
+
+
+def test_numbers_count_per_run_without_gaps(journal: Journal) -> None:
+    assert journal.append([(A, 1.0, lost(1)), (B, 2.0, lost(2)), (A, 3.0, lost(3))]) == [1, 1, 2]
+    assert journal.append([(B, 4.0, lost(4))]) == [2]
+    assert journal.append([(A, 5.0, lost(5))]) == [3]
+    assert list(journal.records(A)) == [
+        Record(1, 1.0, lost(1)),
+        Record(2, 3.0, lost(3)),
+        Record(3, 5.0, lost(5)),
+    ]
+    assert list(journal.records(B)) == [Record(1, 2.0, lost(2)), Record(2, 4.0, lost(4))]
+
+
+def test_runs_are_in_order_of_first_appearance(journal: Journal) -> None:
+    keys = [RunKey("z", "1"), RunKey("a", "2"), RunKey("m", "ü/🚀")]
+    for key in keys:
+        journal.append([(key, 0.0, lost(0))])
+    journal.append([(keys[0], 0.0, lost(0))])
+    assert journal.runs() == keys
+
+
+def test_same_name_in_two_projects(journal: Journal) -> None:
+    other = RunKey("other", "a")
+    journal.append([(A, 0.0, lost(1)), (other, 0.0, lost(2))])
+    assert [r.event for r in journal.records(other)] == [lost(2)]
+
+
+def test_after_and_kinds(journal: Journal) -> None:
+    signal = Signal(SignalKind.SPIKE, 7, 5, 0.5, {"z": math.inf})
+    decision = Decision(1, Action.CUT, "because", 7, 0, signal)
+    happened: list[Event] = [
+        samples(0),
+        SignalSeen(signal),
+        samples(4),
+        Decided(decision),
+        Noticed("t1", 1, "foreign_lr", 8, "text"),
+    ]
+    journal.append([(A, float(i), event) for i, event in enumerate(happened)])
+    everything = [Record(i + 1, float(i), event) for i, event in enumerate(happened)]
+    assert list(journal.records(A)) == everything
+    assert list(journal.records(A, after=3)) == everything[3:]
+    assert list(journal.records(A, after=-1)) == everything
+    assert list(journal.records(A, after=5)) == []
+    kinds = (Decided, SignalSeen)
+    assert list(journal.records(A, kinds=kinds)) == [everything[1], everything[3]]
+    assert list(journal.records(A, after=2, kinds=kinds)) == [everything[3]]
+    assert list(journal.records(A, kinds=())) == []
+
+
+def test_kinds_must_be_event_classes(journal: Journal) -> None:
+    with pytest.raises(TypeError, match="not a class of events"):
+        journal.records(A, kinds=[Signal])
+
+
+def test_many_records_come_in_order(journal: Journal) -> None:
+    """More than a page, with kinds that alternate."""
+    events: list[Event] = [samples(i, 1) if i % 3 else lost(i) for i in range(1500)]
+    journal.append([(A, float(i), event) for i, event in enumerate(events)])
+    assert [r.n for r in journal.records(A)] == list(range(1, 1501))
+    found = [r.event for r in journal.records(A, kinds=[Samples, SessionLost])]
+    assert found == events
+    assert [r.event for r in journal.records(A, kinds=[SessionLost])] == events[::3]
+
+
+def test_reading_ends_where_the_run_ended_when_it_began(journal: Journal) -> None:
+    journal.append([(A, 0.0, lost(i)) for i in range(300)])
+    reading = journal.records(A, kinds=[SessionLost, Noticed])
+    first = next(reading)
+    journal.append([(A, 0.0, Noticed("t", 1, "k", 0, "")), (A, 0.0, lost(300))])
+    assert [first.n, *(r.n for r in reading)] == list(range(1, 301))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param((A, math.nan, lost(1)), id="time"),
+        pytest.param((RunKey("demo", "\ud800"), 0.0, lost(1)), id="name"),
+        pytest.param((RunKey("demo", "a\0b"), 0.0, lost(1)), id="nul"),
+        pytest.param((A, 0.0, samples(1 << 63)), id="sequence"),
+        pytest.param((A, 0.0, SessionLost("\ud800")), id="attempt"),
+        pytest.param(
+            (A, 0.0, Samples("t", 0, (), (1,), (0,), (0,), (1.0,), ((0.1,),))), id="columns"
+        ),
+        pytest.param(
+            (A, 0.0, Samples("t", 0, (False,), (1 << 64,), (0,), (0,), (1.0,), ((0.1,),))),
+            id="integer",
+        ),
+    ],
+)
+def test_all_or_nothing(journal: Journal, bad: tuple[RunKey, float, Event]) -> None:
+    with pytest.raises(JournalEntryError):
+        journal.append([(A, 0.0, lost(0)), (B, 0.0, lost(0)), bad])
+    assert journal.runs() == []
+    assert journal.append([(A, 0.0, lost(0))]) == [1]
+
+
+def test_closed(journal: Journal) -> None:
+    journal.close()
+    journal.close()
+    with pytest.raises(JournalUnavailable, match="closed"):
+        journal.append([(A, 0.0, lost(1))])
+    with pytest.raises(JournalUnavailable, match="closed"):
+        journal.runs()
+    with pytest.raises(JournalUnavailable, match="closed"):
+        list(journal.records(A))
+
+
+def test_threads_append_and_read(journal: Journal) -> None:
+    failures: list[BaseException] = []
+
+    def work(key: RunKey) -> None:
+        try:
+            for i in range(50):
+                journal.append([(key, 0.0, lost(i)), (A, 0.0, lost(i))])
+                assert sum(1 for _ in journal.records(key)) == i + 1
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(RunKey("p", str(k)),)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert [r.n for r in journal.records(A)] == list(range(1, 201))

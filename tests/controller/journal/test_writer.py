@@ -1,0 +1,177 @@
+"""The thread that writes: groups, order, failures, the end."""
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future
+
+import pytest
+
+from lrpilot_controller.core.events import SessionLost
+from lrpilot_controller.journal import (
+    Journal,
+    JournalEntryError,
+    JournalUnavailable,
+    JournalWriter,
+    MemoryJournal,
+    Record,
+    RunKey,
+)
+from lrpilot_controller.journal.base import Entry
+
+RUN = RunKey("demo", "a")
+WAIT = 10.0
+
+
+def entry(number: int) -> Entry:
+    return (RUN, float(number), SessionLost(str(number)))
+
+
+class FaultyJournal(Journal):
+    """Holds each commit until it is let go, and fails those that it is told to."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.inner = MemoryJournal()
+        self.groups: list[int] = []
+        self.faults: dict[int, Exception] = {}
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        number = len(self.groups)
+        self.groups.append(len(entries))
+        self.entered.release()
+        assert self.gate.acquire(timeout=WAIT)
+        if fault := self.faults.get(number):
+            raise fault
+        return self.inner.append(entries)
+
+    def runs(self) -> list[RunKey]:
+        return self.inner.runs()
+
+    def records(
+        self, run: RunKey, *, after: int = 0, kinds: Collection[type] | None = None
+    ) -> Iterator[Record]:
+        return self.inner.records(run, after=after, kinds=kinds)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def release(self, commits: int = 100) -> None:
+        self.gate.release(commits)
+
+
+def begin(writer: JournalWriter, journal: FaultyJournal) -> "Future[list[int]]":
+    """Submits one entry and returns while its commit is under way."""
+    first = writer.submit([entry(0)])
+    assert journal.entered.acquire(timeout=WAIT)
+    return first
+
+
+def test_every_journal_through_a_writer(journal: Journal) -> None:
+    writer = JournalWriter(journal)
+    futures = [writer.submit([entry(i), entry(i)]) for i in range(50)]
+    expected = [[2 * i + 1, 2 * i + 2] for i in range(50)]
+    assert [future.result(WAIT) for future in futures] == expected
+    assert writer.submit([]).result(WAIT) == []
+    writer.close()
+    assert [r.at for r in journal.records(RUN)] == [float(i // 2) for i in range(100)]
+
+
+def test_what_waits_is_committed_together_in_order() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal)
+    begin(writer, journal)
+    futures = [writer.submit([entry(i)]) for i in range(1, 31)]
+    journal.release()
+    assert [f.result(WAIT) for f in futures] == [[i + 1] for i in range(1, 31)]
+    assert journal.groups == [1, 30]
+    writer.close()
+
+
+def test_groups_are_bounded() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal, group=8)
+    begin(writer, journal)
+    futures = [writer.submit([entry(i)]) for i in range(20)]
+    journal.release()
+    for future in futures:
+        future.result(WAIT)
+    assert journal.groups == [1, 8, 8, 4]
+    writer.close()
+
+
+@pytest.mark.parametrize("fault", [JournalUnavailable("disk full"), OSError("gone"), KeyError("?")])
+def test_a_failing_commit_fails_its_group_alone(fault: Exception) -> None:
+    journal = FaultyJournal()
+    journal.faults[1] = fault
+    writer = JournalWriter(journal, group=3)
+    before = begin(writer, journal)
+    failing = [writer.submit([entry(i)]) for i in range(3)]
+    after = [writer.submit([entry(i)]) for i in range(3, 5)]
+    journal.release()
+    assert before.result(WAIT) == [1]
+    for future in failing:
+        with pytest.raises(JournalUnavailable):
+            future.result(WAIT)
+    assert [f.result(WAIT) for f in after] == [[2], [3]]
+    assert writer.submit([entry(9)]).result(WAIT) == [4]
+    writer.close()
+
+
+def test_an_impossible_entry_costs_only_its_own_submission() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal)
+    begin(writer, journal)
+    good = writer.submit([entry(1)])
+    bad = writer.submit([entry(2), (RUN, float("nan"), SessionLost("x"))])
+    other = writer.submit([entry(3)])
+    journal.release()
+    assert good.result(WAIT) == [2]
+    assert other.result(WAIT) == [3]
+    with pytest.raises(JournalEntryError):
+        bad.result(WAIT)
+    assert [r.at for r in journal.records(RUN)] == [0.0, 1.0, 3.0]
+    writer.close()
+
+
+def test_a_submission_cannot_be_taken_back() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal)
+    begin(writer, journal)
+    future = writer.submit([entry(1)])
+    assert not future.cancel()
+    journal.release()
+    assert future.result(WAIT) == [2]
+    writer.close()
+
+
+def test_close_drains() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal, group=2)
+    begin(writer, journal)
+    futures = [writer.submit([entry(i)]) for i in range(7)]
+    journal.release()
+    writer.close()
+    assert all(future.done() for future in futures)
+    assert sum(1 for _ in journal.records(RUN)) == 8
+    writer.close()
+    with pytest.raises(JournalUnavailable, match="closed"):
+        writer.submit([entry(1)])
+
+
+def test_callers_may_change_their_list() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal)
+    begin(writer, journal)
+    entries = [entry(1)]
+    future = writer.submit(entries)
+    entries.clear()
+    journal.release()
+    assert future.result(WAIT) == [2]
+    writer.close()
+
+
+def test_an_empty_group_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        JournalWriter(MemoryJournal(), group=0)
