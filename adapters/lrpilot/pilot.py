@@ -200,6 +200,7 @@ class Pilot:
             self._report(session_pb2.Report(goodbye=goodbye))
         transport.close()
         self._transport = None
+        self._trainer.detach()
 
     def __enter__(self) -> Self:
         return self
@@ -297,11 +298,14 @@ class Pilot:
         """Read the inbox at this step boundary; a fault in it must not reach the loop."""
         assert self._transport is not None
         inbox = self._transport.inbox
-        while inbox:
+        for _ in range(len(inbox)):
             message = inbox.popleft()
             try:
                 if isinstance(message, model_pb2.Decision):
-                    self._decide(message)
+                    if self._step < message.not_before_step:
+                        inbox.append(message)  # looked at again at the next boundary
+                    else:
+                        self._decide(message)
                 elif isinstance(message, session_pb2.SnapshotProven) and self._snapshots:
                     self._snapshots.prove(message.id, self._step)
             except Exception as error:

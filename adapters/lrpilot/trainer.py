@@ -69,3 +69,7 @@ class TrainerPort(Protocol):
     def request_stop(self) -> None:
         """Ask the training loop to end at its next chance."""
         ...
+
+    def detach(self) -> None:
+        """Let go: schedulers drive the optimizer again, from the LRs as they are."""
+        ...

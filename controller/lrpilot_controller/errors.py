@@ -1,4 +1,4 @@
-"""What can go wrong in the daemon. Messages say what was wrong, the value, the limit, what to do."""
+"""What can go wrong in the daemon; messages say what, the value, the limit, and what to do."""
 
 
 class LRPilotError(Exception):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lrpilot.client import forks
 from lrpilot_proto.v1 import session_pb2
 
 if TYPE_CHECKING:
@@ -84,15 +85,20 @@ class Link:
     """
 
     def __init__(self, target: str, deliver: "Callable[[Link, Event], None]") -> None:
-        import grpc
-
         self._deliver = deliver
         self._outgoing: queue.SimpleQueue[session_pb2.TrainerMessage | None] = queue.SimpleQueue()
         self._call: Any = None
         self._pid = os.getpid()
-        self._channel: Any = grpc.insecure_channel(target, options=OPTIONS)
-        self._ready = grpc.ChannelConnectivity.READY
-        self._channel.subscribe(self._changed, try_to_connect=True)
+        with forks.importing:
+            import grpc
+
+            from lrpilot_proto.v1 import session_pb2_grpc
+
+            # Within the lock too: this imports more of grpc.
+            self._channel: Any = grpc.insecure_channel(target, options=OPTIONS)
+            self._stub = session_pb2_grpc.SessionServiceStub
+            self._ready = grpc.ChannelConnectivity.READY
+            self._channel.subscribe(self._changed, try_to_connect=True)
 
     def _changed(self, state: "grpc.ChannelConnectivity") -> None:
         if state is self._ready:
@@ -104,10 +110,8 @@ class Link:
 
     def open(self, hello: session_pb2.Hello) -> None:
         """Begin the stream with `hello`."""
-        from lrpilot_proto.v1 import session_pb2_grpc
-
         self._outgoing.put(session_pb2.TrainerMessage(hello=hello))
-        stub = session_pb2_grpc.SessionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        stub = self._stub(self._channel)  # type: ignore[no-untyped-call]
         self._call = stub.Session(iter(self._outgoing.get, None))
         threading.Thread(target=self._read, name="lrpilot-reader", daemon=True).start()
 

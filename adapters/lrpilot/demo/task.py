@@ -23,11 +23,11 @@ TOTAL_STEPS = 600
 Batch = tuple[Tensor, Tensor]
 
 _MODULES = (
-    "argparse ast bdb calendar cmd codecs configparser copy csv datetime decimal difflib dis doctest "
-    "enum fileinput fractions ftplib functools getopt gettext glob gzip heapq imaplib inspect locale "
-    "mailbox mimetypes optparse pdb pickle platform plistlib pydoc random shutil smtplib socket "
-    "statistics string subprocess tarfile tempfile textwrap threading timeit tokenize trace "
-    "traceback turtle typing uuid"
+    "argparse ast bdb calendar cmd codecs configparser copy csv datetime decimal difflib dis "
+    "doctest enum fileinput fractions ftplib functools getopt gettext glob gzip heapq imaplib "
+    "inspect locale mailbox mimetypes optparse pdb pickle platform plistlib pydoc random "
+    "shutil smtplib socket statistics string subprocess tarfile tempfile textwrap threading "
+    "timeit tokenize trace traceback turtle typing uuid"
 )
 _MIN_CHARS = 100_000  # less than this, and the source of the standard library is not installed
 _VOCABULARY = 97  # every other character (0), printable ASCII (1 to 95), newline (96)

@@ -86,14 +86,19 @@ class StandIn:
     @property
     def param_groups(self) -> list[_NativeGroup]:
         """The groups, with native LRs."""
-        native: NativeLRs = self._native
-        return [_NativeGroup(native, i) for i in range(len(native.optimizer.param_groups))]
+        return [_NativeGroup(self._native, i) for i in range(len(self.real.param_groups))]
+
+    @property
+    def real(self) -> torch.optim.Optimizer:
+        """The optimizer that is stood in for."""
+        optimizer: torch.optim.Optimizer = self._native.optimizer
+        return optimizer
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._native.optimizer, name)
+        return getattr(self.real, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._native.optimizer, name, value)
+        setattr(self.real, name, value)
 
 
 def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
@@ -102,7 +107,10 @@ def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
     Raises:
         ValueError: the scheduler drives another optimizer.
     """
-    if getattr(scheduler, "optimizer", None) is not native.optimizer:
+    driven = getattr(scheduler, "optimizer", None)
+    if isinstance(driven, StandIn):  # of a pilot that was never closed, as in a notebook
+        driven = driven.real
+    if driven is not native.optimizer:
         raise ValueError(
             f"scheduler {type(scheduler).__name__} does not drive the optimizer that was given to "
             "attach: pass the scheduler of that optimizer"

@@ -22,7 +22,7 @@ class TorchTrainer:
     Args:
         optimizer: any optimizer of torch.optim, or one that follows its interface.
         model: what the optimizer trains; None: no snapshots.
-        scheduler: the user's own scheduler of this optimizer, if any. Their code goes on calling
+        schedulers: the user's own schedulers of this optimizer. Their code goes on calling
             `scheduler.step()`.
         stateful: further objects that a restore must put back.
         request_stop: how to ask the loop to end; nothing unless given.
@@ -37,7 +37,7 @@ class TorchTrainer:
         optimizer: torch.optim.Optimizer,
         model: torch.nn.Module | None,
         *,
-        scheduler: Any = None,
+        schedulers: Sequence[Any] = (),
         stateful: Sequence[Stateful] = (),
         request_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -45,7 +45,7 @@ class TorchTrainer:
         self._optimizer = optimizer
         self._native = NativeLRs(optimizer)
         self._request_stop = request_stop
-        self._undo = point_at(scheduler, self._native) if scheduler is not None else None
+        self._undo = [point_at(scheduler, self._native) for scheduler in schedulers]
         self._slots: list[TrainingState] = []
         if model is not None:
             self._slots = [TrainingState(model, optimizer, stateful) for _ in range(2)]
@@ -93,10 +93,10 @@ class TorchTrainer:
         self._request_stop()
 
     def detach(self) -> None:
-        """Give the scheduler its optimizer back."""
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        """Give the schedulers their optimizer back, with the LRs as they are."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
 
 
 def _check(optimizer: Any, model: Any, stateful: Sequence[Any]) -> None:

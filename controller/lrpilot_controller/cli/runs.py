@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
-from lrpilot_controller.lookup import stories
+from lrpilot_controller.story import stories
 
 
 @click.command()

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
-from lrpilot_controller.lookup import story_of
-from lrpilot_controller.story import DecisionTold, Story
+from lrpilot_controller.story import DecisionTold, Story, story_of
 
 
 @click.command()

@@ -5,6 +5,7 @@ the three meet. Between a decision and its receipt nothing else is decided. Feed
 events again gives the same outputs, however the samples were batched.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -136,7 +137,9 @@ class Engine:
             if self._probation and (outcome := self._probation.update(loss)):
                 self._probation = None
                 out.append(OutcomeMeasured(outcome))
-            if (proven := self._snapshots.update(self._detectors.healthy)) is not None:
+            # The level does not see a loss that is no number: it would prove a state of NaN.
+            healthy = math.isfinite(loss) and self._detectors.healthy
+            if (proven := self._snapshots.update(healthy)) is not None:
                 view.snapshot = proven
                 out.append(SnapshotProven(view.attempt.id, proven))
 
@@ -150,6 +153,8 @@ class Engine:
     def _answer(self, signal: Signal, out: list[Output]) -> bool:
         view = self._view
         assert view is not None
+        if view.in_flight is not None:
+            return False  # the trainer has not answered the last decision yet
         proposal = self._policy.decide(view, signal)
         if proposal is None:
             return False

@@ -10,9 +10,9 @@ import grpc
 
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal.base import Journal
-from lrpilot_controller.lookup import stories, story_of
 from lrpilot_controller.server import tell_wire
 from lrpilot_controller.server.codes import code_of
+from lrpilot_controller.story import stories, story_of
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
 
 

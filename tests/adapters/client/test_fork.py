@@ -96,6 +96,26 @@ def test_children_do_nothing_and_disturb_nothing(daemon: Any) -> None:
     assert len(daemon.lines("hello")) == 1
 
 
+def test_a_fork_while_grpc_is_imported_waits_for_it(daemon: Any) -> None:
+    daemon.boot()
+    script = """
+agent = Agent(sys.argv[1])
+agent.start()
+while "grpc" not in sys.modules:
+    pass
+pid = os.fork()
+if pid == 0:
+    signal.alarm(5)
+    import grpc.experimental  # would wait for ever on the lock of a half imported module
+    grpc.insecure_channel("localhost:1")
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+agent.close()
+"""
+    done = run(script, daemon.address)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_exit_without_close_still_delivers(daemon: Any) -> None:
     daemon.boot()
     script = "agent = connect(sys.argv[1])\nfor seq in range(1, 5001): agent.push(item(seq))"

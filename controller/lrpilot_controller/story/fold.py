@@ -1,11 +1,10 @@
-"""A run's story: its records folded into what a person wants to know of it."""
+"""A run's records folded into its story."""
 
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any
 
 from lrpilot_controller.core import events
 from lrpilot_controller.core.model import (
@@ -18,145 +17,12 @@ from lrpilot_controller.core.model import (
     Receipt,
     RunState,
     Signal,
-    SignalKind,
 )
 from lrpilot_controller.journal.base import Record, RunKey
-from lrpilot_controller.journal.curve import Curve
-from lrpilot_controller.journal.plain import to_plain
+from lrpilot_controller.story.curve import Curve
+from lrpilot_controller.story.model import Cost, DecisionTold, Notice, Point, Refusal, Story
 
 _KEPT = 100  # newest refusals and notices
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A training loss for a picture.
-
-    Attributes:
-        step: The optimizer step that it belongs to.
-        loss: May be NaN or infinite.
-        lr: Of the first param group; NaN if the run has none.
-        left: The run went back behind it, by a rollback or by an older checkpoint.
-    """
-
-    step: int
-    loss: float
-    lr: float
-    left: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionTold:
-    """A decision, with the trainer's answer and what came of it, as far as they are known."""
-
-    decision: Decision
-    status: DecisionStatus
-    receipt: Receipt | None = None
-    outcome: Outcome | None = None
-
-    @property
-    def applied_step(self) -> int | None:
-        """The first step that ran under the decision; None if none did."""
-        applied = self.receipt is not None and self.status is DecisionStatus.APPLIED
-        return self.receipt.applied_step if applied and self.receipt else None
-
-    def to_json(self) -> dict[str, Any]:
-        """The decision as `show --json` lists it; null where something is not known."""
-        decision, receipt = self.decision, self.receipt
-        outcome = to_plain(self.outcome)
-        if outcome is not None:
-            del outcome["decision_id"]
-        return {
-            "id": decision.id,
-            "status": self.status.value,
-            "step": decision.step,
-            "action": decision.action.value,
-            "reason": decision.reason,
-            "signal": decision.signal and decision.signal.kind.value,
-            "lrs_before": to_plain(receipt and receipt.lrs_before),
-            "lrs_after": to_plain(receipt and receipt.lrs_after),
-            "applied_step": self.applied_step,
-            "outcome": outcome,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A proposal that the guardrails turned down."""
-
-    step: int
-    signal: SignalKind
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something in the training process that a person should read of."""
-
-    step: int
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What control has cost the run: steps spent on probes, steps undone, seconds waited."""
-
-    probe_steps: int = 0
-    rolled_back_steps: int = 0
-    wait_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What `show` prints of a run.
-
-    Attributes:
-        mode: Of the newest attempt; None before the first.
-        step: Steps that the newest attempt's weights and its ancestors' executed.
-        lrs: The newest LR per param group.
-        received: Samples of the train loss, each counted once.
-        dropped: Telemetry that the trainer had to drop.
-        refusals: The newest 100.
-        notices: The newest 100.
-        points: A thinned loss curve, in order of arrival; extremes survive the thinning.
-    """
-
-    run: RunKey
-    state: RunState
-    mode: Mode | None
-    attempts: int
-    step: int
-    lrs: tuple[float, ...]
-    received: int
-    dropped: int
-    signals: tuple[Signal, ...]
-    decisions: tuple[DecisionTold, ...]
-    cost: Cost
-    refusals: tuple[Refusal, ...]
-    notices: tuple[Notice, ...]
-    points: tuple[Point, ...]
-
-    def summary(self) -> dict[str, Any]:
-        """One line of `runs --json`."""
-        return {
-            "run": str(self.run),
-            "state": self.state.value,
-            "mode": self.mode and self.mode.value,
-            "attempts": self.attempts,
-            "step": self.step,
-            "lrs": to_plain(self.lrs),
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """`show --json`: strict JSON values; NaN and the infinities are strings."""
-        return self.summary() | {
-            "telemetry": {"received": self.received, "dropped": self.dropped},
-            "signals": to_plain(self.signals),
-            "decisions": [told.to_json() for told in self.decisions],
-            "cost": to_plain(self.cost),
-            "refusals": to_plain(self.refusals),
-            "notices": to_plain(self.notices),
-        }
 
 
 def tell(run: RunKey, records: Iterable[Record], *, points: int = 500) -> Story:

@@ -4,7 +4,8 @@ import difflib
 
 from lrpilot_controller.errors import NotFound
 from lrpilot_controller.journal.base import Journal, RunKey
-from lrpilot_controller.story import Story, tell
+from lrpilot_controller.story.fold import tell
+from lrpilot_controller.story.model import Story
 
 
 def find_run(journal: Journal, text: str) -> RunKey:

@@ -1,0 +1,133 @@
+"""What a user may say about a run, checked once, and the pilot that follows from it."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lrpilot.client.agent import Agent
+from lrpilot.client.base import Transport
+from lrpilot.pilot import Pilot
+from lrpilot.plan import Bounds
+from lrpilot.run import RunInfo, default_name, new_attempt
+from lrpilot.torch.losses import TorchLosses
+from lrpilot.torch.ranks import rank_and_world
+from lrpilot.torch.state import Stateful
+from lrpilot.torch.trainer import TorchTrainer
+
+log = logging.getLogger("lrpilot")
+
+# The guard only ever cuts, so its upper bound is the LR that the user chose.
+LOWEST_FACTOR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The keywords of `lrpilot.attach`, where they are explained.
+
+    Raises:
+        ValueError: a value cannot be, with what is allowed.
+    """
+
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
+    project: str = "default"
+    run: str | None = None
+    mode: str = "auto"
+    search: bool | str = "auto"
+    min_lr: float | None = None
+    max_lr: float | None = None
+    address: str = "auto"
+    token: str | None = None
+    connect_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.search is True or self.search not in ("auto", False):
+            raise ValueError(
+                f"search={self.search!r}: this version guards and cannot search an LR yet; use "
+                "search='auto' or search=False"
+            )
+        if self.token is not None:
+            raise ValueError("token: this version speaks only to a daemon on this host; use None")
+        if not (isinstance(self.connect_timeout, (int, float)) and self.connect_timeout >= 0):
+            raise ValueError(f"connect_timeout={self.connect_timeout!r}: seconds >= 0")
+        for name, lr in (("min_lr", self.min_lr), ("max_lr", self.max_lr)):
+            if lr is not None and not (lr >= 0 and math.isfinite(lr)):
+                raise ValueError(f"{name}={lr!r}: a finite LR >= 0, or None")
+        self._info(world=1, job="")
+
+    def build(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: torch.nn.Module | None,
+        *,
+        schedulers: Sequence[Any] = (),
+        stateful: Sequence[Stateful] = (),
+        request_stop: Callable[[], None] = lambda: None,
+        controls: bool = True,
+    ) -> Pilot:
+        """The pilot of one attempt, with its line to the daemon.
+
+        Inert where the mode or `LRPILOT` says off, and on every rank but the first; only
+        observing with several ranks, or without `controls`.
+
+        Raises:
+            TypeError: the optimizer, model or a stateful object is of the wrong kind.
+            ValueError: the optimizer cannot be controlled, or bounds or address cannot be.
+        """
+        rank, world = rank_and_world()
+        inert = self.mode == "off" or os.environ.get("LRPILOT", "").lower() == "off" or rank > 0
+        if world > 1 and not inert:
+            log.warning("LRPilot: %d ranks: this version observes them and writes nothing", world)
+        controls = controls and world <= 1
+        info = self._info(world, fingerprint(optimizer, model), observe=not controls)
+        trainer = TorchTrainer(
+            optimizer,
+            model,
+            # A pilot that writes no LR has no business between a scheduler and its optimizer.
+            schedulers=schedulers if controls and info.mode == "auto" and not inert else (),
+            stateful=stateful,
+            request_stop=request_stop,
+        )
+        bounds = self._bounds(trainer.base_lrs[0])
+        transport = None if inert else self._connect()
+        return Pilot(trainer, transport, info, TorchLosses(), bounds)
+
+    def _info(self, world: int, job: str, *, observe: bool = False) -> RunInfo:
+        return RunInfo(
+            project=self.project,
+            name=self.run or default_name(),
+            attempt=new_attempt(),
+            mode="observe" if observe and self.mode == "auto" else self.mode,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            world_size=world,
+            job=job,
+        )
+
+    def _bounds(self, base_lr: float) -> Bounds:
+        low = base_lr * LOWEST_FACTOR if self.min_lr is None else self.min_lr
+        high = max(base_lr, low) if self.max_lr is None else self.max_lr
+        if low > high:
+            raise ValueError(f"min_lr={low!r}, max_lr={high!r}: min_lr <= max_lr is needed")
+        return Bounds(float(low), float(high))
+
+    def _connect(self) -> Transport:
+        """Wait here, before step 0, for a daemon that is starting: it costs no step."""
+        agent = Agent(self.address)
+        agent.start()
+        if not agent.wait_ready(self.connect_timeout):
+            log.info("LRPilot: no daemon yet; training goes on, and it is looked for meanwhile")
+        return agent
+
+
+def fingerprint(optimizer: torch.optim.Optimizer, model: torch.nn.Module | None) -> str:
+    """What kind of job this is: names and counts, never data or weights."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return ""  # refused with a reason when the trainer is made
+    count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    return f"{type(model).__name__}/{type(optimizer).__name__}/{count}"

@@ -1,0 +1,75 @@
+"""`lrpilot review`: the Optuna dashboard on the decisions, for this machine only."""
+
+from pathlib import Path
+
+import click
+
+from lrpilot_controller.cli.options import journal_in, storage_option
+from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
+from lrpilot_controller.tuning.dashboard import HOST, Link, Review, pick_run
+from lrpilot_controller.tuning.recorder import reconcile
+from lrpilot_controller.tuning.studies import TrialsUnavailable
+from lrpilot_proto.rendezvous import default_storage
+
+
+@click.command()
+@click.argument("run", required=False)
+@storage_option
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option("--no-serve", is_flag=True, help="Print the links and end.")
+def review(run: str | None, storage: Path | None, port: int, no_serve: bool) -> None:
+    """Open the Optuna dashboard on every decision; with RUN, print the links to its decisions.
+
+    RUN is project/name, or name where that is unique. The dashboard has no login and listens on
+    127.0.0.1 only; from another machine use `ssh -L 8080:127.0.0.1:8080`.
+    """
+    if no_serve and not port:
+        raise ConfigError("--port 0 with --no-serve: links need the port of a dashboard; name it")
+    directory = (storage or default_storage()).expanduser().absolute()
+    if not directory.is_dir():
+        raise NotFound(
+            f"no storage at {directory}: no daemon has run there yet, or --storage names another "
+            "directory"
+        )
+    _catch_up(directory)
+    with Review.open(directory) as trials:
+        links = trials.links()
+        shown = links if run is None else pick_run(links, run)
+        if no_serve:
+            _print(shown, port)
+            return
+        server = trials.server(port)
+        with server:
+            click.echo(f"dashboard: http://{HOST}:{server.server_port}/dashboard (Ctrl-C ends it)")
+            if run is not None:
+                _print(shown, server.server_port)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                click.echo()
+
+
+def _catch_up(directory: Path) -> None:
+    """Writes what is missing; a daemon that runs does so itself, and holds the lock."""
+    try:
+        with journal_in(directory) as journal:
+            reconcile(directory, journal)
+    except (TrialsUnavailable, NotFound):
+        pass  # told by what comes next, if it matters
+    except (LRPilotError, ImportError) as error:
+        click.echo(f"lrpilot: the newest decisions may be missing: {error}", err=True)
+
+
+def _print(links: list[Link], port: int) -> None:
+    for link in links:
+        gain = "" if link.gain is None else f", gain {link.gain:+.2f}"
+        click.echo(
+            f"{link.run} decision {link.decision}: {link.action} at step {link.step}, "
+            f"{link.outcome}{gain}: {link.url(port)}"
+        )

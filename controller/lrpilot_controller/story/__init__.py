@@ -1,0 +1,18 @@
+"""A run's story: its records folded into what a person wants to know of it."""
+
+from lrpilot_controller.story.fold import tell
+from lrpilot_controller.story.lookup import find_run, stories, story_of
+from lrpilot_controller.story.model import Cost, DecisionTold, Notice, Point, Refusal, Story
+
+__all__ = [
+    "Cost",
+    "DecisionTold",
+    "Notice",
+    "Point",
+    "Refusal",
+    "Story",
+    "find_run",
+    "stories",
+    "story_of",
+    "tell",
+]

@@ -1,0 +1,179 @@
+"""optuna-dashboard on a storage directory: its pages, its server, and links into it."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
+from lrpilot_controller.tuning import studies
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+HOST = "127.0.0.1"
+_OURSELVES = {HOST, "localhost", "::1"}
+_TIMEOUT_S = 10.0
+
+_Environ = dict[str, Any]
+_Start = Callable[..., Any]
+_App = Callable[[_Environ, _Start], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A trial's page in the dashboard, and the decision that it shows."""
+
+    run: str
+    decision: int
+    action: str
+    step: int
+    outcome: str
+    gain: float | None
+    study: int
+    number: int
+
+    def url(self, port: int) -> str:
+        """The address of the page on a dashboard at this port."""
+        return f"http://{HOST}:{port}/dashboard/studies/{self.study}/trials?numbers={self.number}"
+
+
+class Review:
+    """The trials of a storage directory, open for a dashboard. Use it as a context manager."""
+
+    def __init__(self, storage: "BaseStorage", directory: Path) -> None:
+        self._storage = storage
+        self._directory = directory
+
+    @classmethod
+    @contextmanager
+    def open(cls, directory: Path) -> Iterator["Review"]:
+        """Opens what a daemon wrote; works beside the daemon.
+
+        Raises:
+            NotFound: There is nothing to review yet.
+            TrialsUnavailable: The file cannot be used.
+            ConfigError: Optuna is not installed.
+        """
+        path = directory / studies.TRIALS
+        if not path.exists():
+            raise NotFound(
+                f"nothing to review in {directory}: no decision has been recorded there yet. The "
+                "daemon makes its first trial when it cuts an LR, rolls a run back or stops it"
+            )
+        with ExitStack() as owned:
+            try:
+                import optuna
+
+                optuna.logging.set_verbosity(optuna.logging.WARNING)
+                storage = studies.open_file(path, _TIMEOUT_S, create=False)
+            except ImportError as error:
+                raise _not_installed(error) from error
+            owned.callback(storage.engine.dispose)
+            owned.callback(storage.remove_session)
+            yield cls(optuna.storages.get_storage(storage), directory)
+
+    def links(self) -> list[Link]:
+        """A link to every decision, in the order of the runs' decisions."""
+        found = []
+        for study in studies.our_studies(self._storage):
+            for trial in study.get_trials(deepcopy=False):
+                about = trial.user_attrs
+                link = Link(
+                    run=str(about.get("run", "")),
+                    decision=int(about.get("decision_id", 0)),
+                    action=str(about.get("action", "")),
+                    step=int(about.get("step", 0)),
+                    outcome=str(about.get("outcome", "")),
+                    gain=trial.value if trial.state.name == "COMPLETE" else None,
+                    study=study._study_id,
+                    number=trial.number,
+                )
+                found.append(link)
+        return sorted(found, key=lambda link: (link.run, link.decision))
+
+    def server(self, port: int) -> WSGIServer:
+        """The dashboard, bound to loopback but not yet serving; port 0 takes a free one.
+
+        Raises:
+            ConfigError: The port cannot be used, or optuna-dashboard is not installed.
+        """
+        try:
+            import optuna_dashboard
+            from optuna.artifacts import FileSystemArtifactStore
+        except ImportError as error:
+            raise _not_installed(error) from error
+        artifacts = self._directory / studies.ARTIFACTS
+        artifacts.mkdir(mode=0o700, exist_ok=True)
+        app = optuna_dashboard.wsgi(
+            self._storage, artifact_store=FileSystemArtifactStore(artifacts)
+        )
+        try:
+            return make_server(HOST, port, _guarded(app), _Server, _Quiet)
+        except OSError as error:
+            raise ConfigError(
+                f"--port {port}: {error.strerror or error}; choose another one, or 0 for any"
+            ) from error
+
+
+def pick_run(links: Iterable[Link], name: str) -> list[Link]:
+    """The decisions of one run: `project/name`, or `name` where that is unique.
+
+    Raises:
+        NotFound: No decision of such a run was recorded, or several runs have that name.
+    """
+    links = list(links)
+    runs = sorted({link.run for link in links})
+    found = [run for run in runs if run == name] or [
+        run for run in runs if run.partition("/")[2] == name
+    ]
+    if len(found) > 1:
+        raise NotFound(f"several runs are called {name!r}: {', '.join(found)}; name one of them")
+    if not found:
+        known = ", ".join(runs[:10]) + (", ..." if len(runs) > 10 else "")
+        raise NotFound(
+            f"no decision of a run {name!r} was recorded; there are decisions of: {known or 'none'}"
+        )
+    return [link for link in links if link.run == found[0]]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    # On Windows it would let a second dashboard take the port of the first.
+    allow_reuse_address = os.name == "posix"
+
+    def server_bind(self) -> None:
+        # As the base classes, but without asking a name server who 127.0.0.1 is.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
+        self.setup_environ()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass  # one line per poll of an open page
+
+
+def _guarded(app: _App) -> _App:
+    """Lets only pages of this dashboard speak to it: it has no login, and it can delete."""
+
+    def guarded(environ: _Environ, start: _Start) -> Iterable[bytes]:
+        asked = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
+        origin = environ.get("HTTP_ORIGIN")
+        if asked in _OURSELVES and (not origin or urlsplit(origin).hostname in _OURSELVES):
+            return app(environ, start)
+        start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"This dashboard answers only as http://{HOST} or http://localhost.\n".encode()]
+
+    return guarded
+
+
+def _not_installed(error: ImportError) -> LRPilotError:
+    return ConfigError(
+        f"the dashboard is not installed ({error}): pip install 'lrpilot[controller]'"
+    )

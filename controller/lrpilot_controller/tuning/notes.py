@@ -1,0 +1,170 @@
+"""Trials and studies in words: what a reviewer reads in the dashboard, in Markdown."""
+
+from collections.abc import Sequence
+
+from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, Verdict
+from lrpilot_controller.tuning.cases import Case, End
+
+NOTES_PER_STUDY = 60
+"""The dashboard's cost of notes is quadratic in their number."""
+SHADOWS_NOTED = 20
+"""What was never done must not use up the notes of what was."""
+
+_DEED = {
+    Action.ROLLBACK: ("rolled back and cut the LR", "roll back and cut the LR"),
+    Action.CUT: ("cut the LR", "cut the LR"),
+    Action.STOP: ("stopped the run", "stop the run"),
+}
+_NOT_DONE = {
+    DecisionStatus.EXPIRED: "It came too late: the trainer was beyond the step at which it expires",
+    DecisionStatus.REJECTED: "The trainer, or a person, refused it",
+    DecisionStatus.SUPERSEDED: "A newer decision took its place",
+    DecisionStatus.STALE: "The trainer had moved on to another branch or daemon",
+    DecisionStatus.SHADOW: "The run's mode lets LRPilot only say what it would do",
+}
+
+
+def worth_a_note(case: Case, number: int) -> bool:
+    """Whether the trial of this number in its study gets a note."""
+    shadow = case.status is DecisionStatus.SHADOW
+    return number < (SHADOWS_NOTED if shadow else NOTES_PER_STUDY)
+
+
+def trial_note(case: Case) -> str:
+    """A decision as an entry of an engineer's log: seen, done, what came of it, the cost."""
+    return "\n\n".join(
+        [
+            f"### {_title(case)}",
+            f"**Seen.** {_seen(case)}",
+            *_evidence(case),
+            f"**Done.** {_done(case)}",
+            f"**What came of it.** {_result(case)}",
+            f"**Cost.** {_cost(case)}",
+            f"**Look further.** `lrpilot show {_code(str(case.run))}` prints the run with all its "
+            f"decisions; this is its decision {case.decision.id}.",
+        ]
+    )
+
+
+def study_note(project: str, signal: str, family: str) -> str:
+    """What a study of interventions holds, and how its numbers are to be read."""
+    return f"""\
+### What LRPilot did about `{_code(signal)}` in runs of project `{_code(project)}` ({family})
+
+Each trial is one decision. `factor` is what it multiplied the learning rate by. The value `gain`
+is the fall of the smoothed train loss over the decision's probation, relative to the range that
+the run had covered, within [-1, 1]; -1 also means that the run blew up again.
+
+- **Complete**: applied and measured.
+- **Running**: sent, or on probation.
+- **Fail**: nothing was learnt. The attribute `outcome` says why: `shadow` (only said, never done),
+  `expired`, `rejected`, `superseded`, `stale`, `unanswered`, `unfinished` (the run ended, or
+  another decision came), `stopped` (the run was asked to stop), `unknown` (not in the journal).
+
+The first {NOTES_PER_STUDY} trials have a note; everything in it is in the attributes of the later
+ones too. This is a copy for review: the journal is the record, and what is missing here is
+written again from it."""
+
+
+def _title(case: Case) -> str:
+    kind = case.decision.signal.kind.value if case.decision.signal else "no signal"
+    done, intent = _DEED.get(case.decision.action, (case.decision.action.value,) * 2)
+    if case.status is DecisionStatus.SHADOW:
+        deed = f"would {intent}"
+    elif case.status is not DecisionStatus.APPLIED:
+        deed = f"asked to {intent}"
+    else:
+        deed = done
+    return f"Step {case.decision.step}: {kind}, {deed}"
+
+
+def _seen(case: Case) -> str:
+    signal = case.decision.signal
+    if signal is None:
+        return _sentence(case.decision.reason)
+    began = f", which began at step {signal.since}" if signal.since != signal.step else ""
+    return (
+        f"`{signal.kind.value}` at step {signal.step}{began}, severity {signal.severity:.2g} of 1."
+    )
+
+
+def _evidence(case: Case) -> list[str]:
+    signal = case.decision.signal
+    if signal is None or not signal.evidence:
+        return []
+    rows = [f"| {_cell(name)} | {value:.6g} |" for name, value in signal.evidence.items()]
+    return ["\n".join(["| evidence | value |", "| --- | ---: |", *rows])]
+
+
+def _done(case: Case) -> str:
+    decision, receipt = case.decision, case.receipt
+    reason = f"Reason: {_sentence(decision.reason)}"
+    if case.status is not DecisionStatus.APPLIED or receipt is None:
+        return f"Nothing. {reason}"
+    what = f"Applied at step {receipt.applied_step}"
+    if decision.restore_snapshot is not None:
+        what += f", from snapshot {decision.restore_snapshot} (branch {receipt.branch_after})"
+    if decision.stop:
+        return f"{what}: the run was asked to stop. {reason}"
+    before, after = _lrs(receipt.lrs_before), _lrs(receipt.lrs_after)
+    return f"{what}: LR {before} to {after} (x{decision.factor:.3g}). {reason}"
+
+
+def _result(case: Case) -> str:
+    if case.status in _NOT_DONE:
+        said = case.receipt.detail if case.receipt else ""
+        why = f" ({_sentence(said)})" if said else ""
+        return f"{_NOT_DONE[case.status]}{why}. Nothing can be learnt from it."
+    if case.outcome is not None:
+        return f"{_verdict(case.outcome)}{_losses(case.outcome)}"
+    return {
+        End.PENDING: "The trainer has not answered yet.",
+        End.ON_PROBATION: "It is on probation: too early to say.",
+        End.STOPPED: "The run ended here, so there is nothing to measure.",
+        End.UNANSWERED: "The attempt ended before the trainer answered.",
+    }.get(End(case.end), "The attempt ended before anything could be measured.")
+
+
+def _verdict(outcome: Outcome) -> str:
+    steps = f"{outcome.steps} step{'' if outcome.steps == 1 else 's'} of probation"
+    gain = f"gain {outcome.gain:+.2f}"
+    match outcome.verdict:
+        case Verdict.UNFINISHED:
+            return f"Unknown: the run ended, or another decision came, after {steps}."
+        case Verdict.ROLLED_BACK:
+            return f"It did not hold: the run blew up again within {steps}, {gain}."
+        case Verdict.UNCHANGED:
+            return f"No visible change in {steps}, {gain}."
+    word = "better" if outcome.verdict is Verdict.IMPROVED else "worse"
+    return f"The loss got {word} in {steps}, {gain}."
+
+
+def _losses(outcome: Outcome) -> str:
+    before, after = outcome.loss_before, outcome.loss_after
+    if before is None or after is None:
+        return ""
+    return f" The smoothed loss went from {before:.5g} to {after:.5g}."
+
+
+def _cost(case: Case) -> str:
+    if case.status is not DecisionStatus.APPLIED or case.receipt is None:
+        return "None."
+    undone = f"{case.undone_steps} steps were undone" if case.undone_steps else "No steps undone"
+    return f"{undone}; training waited {case.receipt.wait_seconds:.3g} s."
+
+
+def _lrs(lrs: Sequence[float]) -> str:
+    return ", ".join(f"{lr:.4g}" for lr in lrs) or "unknown"
+
+
+def _sentence(text: str) -> str:
+    return f"`{_code(text)}`" if text else "none given"
+
+
+def _code(text: str) -> str:
+    """Text of others within a code span, where Markdown means nothing."""
+    return text.replace("`", "'").replace("\n", " ")
+
+
+def _cell(text: str) -> str:
+    return f"`{_code(text)}`".replace("|", "\\|")

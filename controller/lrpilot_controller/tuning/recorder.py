@@ -1,0 +1,241 @@
+"""Keeps the trials in step with the journal, on a thread of its own.
+
+The journal is the truth, and the file of trials a copy for review. Nothing is carried from an
+event to a trial: an event only says which run to look at, and the run's decisions are read from
+the journal and compared with what is written. So a missed event, a locked or deleted file or a
+restart all end the same way: what is missing is written.
+"""
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from lrpilot_controller.errors import JournalUnavailable, LRPilotError
+from lrpilot_controller.journal.base import Journal, Record, RunKey
+from lrpilot_controller.tuning.cases import is_news, probation_curve, read_cases
+from lrpilot_controller.tuning.studies import TRIALS, TrialsUnavailable
+from lrpilot_controller.tuning.trials import Identity, TrialBook
+
+log = logging.getLogger(__name__)
+
+# Events come in twos and threes: a goodbye, then the outcome that it leads to.
+_SETTLE_S = 0.05
+_LONGEST_PAUSE_S = 60.0
+
+
+def reconcile(storage: Path, journal: Journal, timeout_s: float = 0.0) -> None:
+    """Brings the trials in `storage` up to the journal, once, on the calling thread.
+
+    Raises:
+        TrialsUnavailable: The file cannot be written now, or a daemon writes it.
+        JournalError: The journal cannot be read.
+        ImportError: Optuna is not installed.
+    """
+    pass_over = _Pass(storage, timeout_s)
+    try:
+        pass_over.everything(journal)
+    finally:
+        pass_over.close()
+
+
+class TrialRecorder:
+    """Records decisions as Optuna trials without ever delaying or failing its caller.
+
+    Args:
+        storage: The storage directory; the trials are in `optuna.db` there.
+        lock_timeout_s: The longest wait for a lock on that file.
+        retry_s: The first pause after a fault; each further one is twice as long, to a minute.
+    """
+
+    def __init__(
+        self, storage: Path, *, lock_timeout_s: float = 5.0, retry_s: float = 1.0
+    ) -> None:
+        self._queue: queue.SimpleQueue[RunKey | None] = queue.SimpleQueue()
+        self._pass = _Pass(storage, lock_timeout_s)
+        self._retry_s = retry_s
+        self._thread: threading.Thread | None = None
+
+    def start(self, journal: Journal) -> None:
+        """Catches up with every run of the journal, then follows; returns at once."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._work, args=(journal,), name="lrpilot-trials", daemon=True
+            )
+            self._thread.start()
+
+    def record(self, run: RunKey, records: Sequence[Record]) -> None:
+        """Says that these records were journaled; returns at once and never raises."""
+        if any(is_news(record) for record in records):
+            self._queue.put(run)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Ends the thread once it has written what is queued, or after the timeout.
+
+        What is not written by then is written at the next start.
+        """
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            self._pass.closing.set()
+
+    def _work(self, journal: Journal) -> None:
+        runs: set[RunKey] | None = None  # all of them
+        faults = 0
+        try:
+            open_ = True
+            while open_:
+                try:
+                    if runs is None:
+                        self._pass.everything(journal)
+                    else:
+                        self._pass.some(journal, runs)
+                except Exception as error:
+                    if self._pass.closing.is_set():
+                        return
+                    self._pass.close()
+                    _tell(error, self._pass.path, first=not faults)
+                    faults, runs = faults + 1, None
+                    pause = min(self._retry_s * 2 ** (faults - 1), _LONGEST_PAUSE_S)
+                    open_ = self._wait(pause)
+                    continue
+                if faults:
+                    log.info("%s has caught up with the journal", self._pass.path)
+                faults = 0
+                open_, runs = self._next()
+            if runs and not faults:
+                self._pass.some(journal, runs)
+        except Exception as error:
+            log.debug("the last trials are written at the next start: %s", error)
+        finally:
+            self._pass.close()
+
+    def _next(self) -> tuple[bool, set[RunKey]]:
+        """The runs that something happened to; False if nothing more will come."""
+        run = self._queue.get()
+        runs: set[RunKey] = set()
+        deadline = time.monotonic() + _SETTLE_S
+        while run is not None:
+            runs.add(run)
+            try:
+                run = self._queue.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except queue.Empty:
+                return True, runs
+        return False, runs
+
+    def _wait(self, pause: float) -> bool:
+        """Lets a fault pass; False if asked to close. Everything is compared afterwards."""
+        deadline = time.monotonic() + pause
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                if self._queue.get(timeout=left) is None:
+                    return False
+            except queue.Empty:
+                break
+        return True
+
+
+class _Pass:
+    """Comparing runs with their trials, and the book that stays open from one time to the next."""
+
+    def __init__(self, storage: Path, timeout_s: float) -> None:
+        self.path = storage / TRIALS
+        self.closing = threading.Event()
+        self._storage = storage
+        self._timeout_s = timeout_s
+        self._book: TrialBook | None = None
+        self._strange: set[RunKey] = set()
+
+    def everything(self, journal: Journal) -> None:
+        """Compares every run, then ends the trials that no run answers for."""
+        pending = self.some(journal, journal.runs())
+        if self.closing.is_set() or (self._book is None and not self.path.exists()):
+            return
+        self._opened().fail_strays(pending)
+
+    def some(self, journal: Journal, runs: Iterable[RunKey]) -> set[Identity]:
+        """Compares these runs; the decisions of theirs that are still open."""
+        pending: set[Identity] = set()
+        if self._book is not None:
+            self._book.check()
+        for run in runs:
+            if self.closing.is_set():
+                break
+            try:
+                cases = read_cases(journal, run)
+                for case in cases:
+                    self._opened().put(case, partial(probation_curve, journal, case))
+                pending.update(case.identity for case in cases if case.pending)
+            except _outages():
+                raise
+            except Exception as error:  # one run that cannot be told must not hide the others
+                if run not in self._strange:
+                    self._strange.add(run)
+                    log.warning(
+                        "the decisions of run %s cannot be copied to %s: %s; they are in the "
+                        "journal (lrpilot show)",
+                        run,
+                        self.path,
+                        _words(error),
+                    )
+        return pending
+
+    def close(self) -> None:
+        """Lets go of the file; it is opened again when needed."""
+        book, self._book = self._book, None
+        if book is not None:
+            book.close()
+
+    def _opened(self) -> TrialBook:
+        if self._book is None:
+            self._book = TrialBook(self._storage, self._timeout_s)
+            self._book.check()
+        return self._book
+
+
+def _outages() -> tuple[type[Exception], ...]:
+    """Faults that are not of one run. A KeyError is a study that somebody deleted."""
+    common = (
+        OSError,
+        KeyError,
+        ImportError,
+        sqlite3.Error,
+        SQLAlchemyError,
+        JournalUnavailable,
+        TrialsUnavailable,
+    )
+    try:
+        from optuna.exceptions import OptunaError
+    except ImportError:
+        return common
+    return (*common, OptunaError)
+
+
+def _tell(error: Exception, path: Path, *, first: bool) -> None:
+    if not first:
+        log.debug("%s still lags behind the journal: %s", path, error)
+        return
+    log.warning(
+        "decisions are not being copied to %s for review; training and decisions go on, and it "
+        "catches up by itself: %s",
+        path,
+        _words(error),
+    )
+
+
+def _words(error: Exception) -> str:
+    """A fault in one line; Optuna wraps what is wrong, and SQLAlchemy adds lines to it."""
+    if isinstance(error, LRPilotError):
+        return str(error)
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    words = (str(root).splitlines() or [""])[0]
+    advice = "; pip install 'lrpilot[controller]'" if isinstance(error, ImportError) else ""
+    return f"{type(root).__name__}: {words}{advice}"

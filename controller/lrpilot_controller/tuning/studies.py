@@ -1,0 +1,199 @@
+"""The studies and the file that they are in: names, distributions, opening and creating."""
+
+import fcntl
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sqlalchemy import QueuePool
+
+from lrpilot_controller.core.settings import GuardSettings
+from lrpilot_controller.errors import LRPilotError
+from lrpilot_controller.tuning.notes import study_note
+
+if TYPE_CHECKING:
+    from optuna.distributions import FloatDistribution
+    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.study import Study
+
+TRIALS = "optuna.db"
+ARTIFACTS = "artifacts"
+METRIC = "gain"
+TRIALS_PER_STUDY = 500
+
+_OURS = "lrpilot"  # the user attribute that tells our studies from others in the same file
+_WRITER = "optuna.lock"
+
+
+class TrialsUnavailable(LRPilotError):
+    """The file of the trials cannot be used now."""
+
+
+def optimizer_family(optimizer: str) -> str:
+    """The optimizers whose learning rates behave alike: `sgd`, `adam` or `other`."""
+    name = optimizer.lower()
+    return next((family for family in ("adam", "sgd") if family in name), "other")
+
+
+def study_name(project: str, signal: str, family: str) -> str:
+    """The first study of a hard context; later ones end in `/2`, `/3`..."""
+    return f"{project}/interventions/{signal}/{family}"
+
+
+def factor_range(factor: float) -> "FloatDistribution":
+    """Factors around the guard's rule; wider where the guardrails left a factor beyond it."""
+    from optuna.distributions import FloatDistribution
+
+    rule = GuardSettings().factor
+    return FloatDistribution(min(rule / 3, factor), max(rule * 3, factor), log=True)
+
+
+def open_file(path: Path, timeout_s: float, *, create: bool) -> "RDBStorage":
+    """Opens a file of trials so that the daemon and a dashboard do not block each other.
+
+    Raises:
+        TrialsUnavailable: It cannot be opened or written, or is no file of trials.
+    """
+    try:
+        if create:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (path.parent / ARTIFACTS).mkdir(mode=0o700, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        check_writable(path, timeout_s)
+    except (OSError, sqlite3.Error) as error:
+        raise TrialsUnavailable(explain(path, error)) from error
+    from optuna.storages import RDBStorage
+
+    # A path within a URL would have to survive Optuna's str.format and SQLAlchemy's query parser.
+    kwargs = {"creator": lambda: _connect(path, timeout_s), "poolclass": QueuePool}
+    try:
+        return RDBStorage("sqlite://", engine_kwargs=kwargs)
+    except RuntimeError as error:  # the schema of another Optuna
+        raise TrialsUnavailable(
+            f"{path} was written by another version of Optuna ({error}); upgrade Optuna, or move "
+            "the file away: it is rebuilt from the journal"
+        ) from error
+
+
+def check_writable(path: Path, timeout_s: float) -> None:
+    """Takes the write lock once: Optuna itself would retry for half a minute before it complains.
+
+    Raises:
+        sqlite3.Error: It is locked, read-only, or no database.
+    """
+    connection = _connect(path, timeout_s)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def explain(path: Path, error: Exception) -> str:
+    """What is wrong with the file of trials, and what to do."""
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return f"{path} is not a database ({error}): move it away, it is rebuilt from the journal"
+    if "locked" in str(error):
+        return f"{path} is locked by another program ({error}): close whatever else has it open"
+    return f"{path} cannot be used ({error}): check the directory, its permissions and the disk"
+
+
+@contextmanager
+def sole_writer(directory: Path, timeout_s: float) -> Iterator[None]:
+    """Keeps a second process from writing the trials, however long the body runs.
+
+    Raises:
+        TrialsUnavailable: Another process writes them.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(directory / _WRITER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise TrialsUnavailable(explain(directory / TRIALS, error)) from error
+    try:
+        _lock(handle, directory / TRIALS, timeout_s)
+        yield
+    finally:
+        os.close(handle)
+
+
+def our_studies(storage: "BaseStorage") -> "list[Study]":
+    """Every study of interventions in the file, oldest first."""
+    import optuna
+
+    names = [s.study_name for s in storage.get_all_studies() if _OURS in s.user_attrs]
+    return [
+        optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler())
+        for name in names
+    ]
+
+
+def open_study(storage: "BaseStorage", project: str, signal: str, family: str) -> "Study":
+    """The study of this context that has room for one more trial; made where there is none."""
+    import optuna
+
+    # Naming the metric is experimental in Optuna; a reader of the plots needs the name.
+    warnings.filterwarnings(
+        "ignore", "set_metric_names", category=optuna.exceptions.ExperimentalWarning
+    )
+    base = study_name(project, signal, family)
+    part = 1
+    while True:
+        study = optuna.create_study(
+            study_name=base if part == 1 else f"{base}/{part}",
+            storage=storage,
+            sampler=optuna.samplers.RandomSampler(),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        if _OURS not in study.user_attrs:
+            _describe(study, project, signal, family)
+        if len(study.get_trials(deepcopy=False)) < TRIALS_PER_STUDY:
+            return study
+        part += 1
+
+
+def _describe(study: "Study", project: str, signal: str, family: str) -> None:
+    study.set_metric_names([METRIC])
+    try:
+        from optuna_dashboard import save_note
+    except ImportError:  # the trials are worth having without the dashboard
+        pass
+    else:
+        save_note(study, study_note(project, signal, family))
+    for key, value in (("project", project), ("signal", signal), ("optimizer", family)):
+        study.set_user_attr(key, value)
+    study.set_user_attr(_OURS, 1)  # last: a study that was half made is described again
+
+
+def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw", uri=True, timeout=timeout_s, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _lock(handle: int, path: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TrialsUnavailable(
+                    f"{path} is being written by another LRPilot process; it will do"
+                ) from None
+        time.sleep(0.05)

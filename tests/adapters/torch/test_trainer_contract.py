@@ -1,0 +1,56 @@
+"""The torch adapter passes the contract suite with every optimizer that keeps its promises."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from lrpilot.testing import Rig, TrainerContract
+from lrpilot.torch.trainer import TorchTrainer
+from torch import nn
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, object]]], torch.optim.Optimizer]] = {
+    "sgd": lambda groups: torch.optim.SGD(groups),
+    "sgd-momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
+    "sgd-nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
+    "adam": lambda groups: torch.optim.Adam(groups),
+    "adam-amsgrad": lambda groups: torch.optim.Adam(groups, amsgrad=True),
+    "adamw": lambda groups: torch.optim.AdamW(groups),
+    "rmsprop": lambda groups: torch.optim.RMSprop(groups, momentum=0.5),
+    "adagrad": lambda groups: torch.optim.Adagrad(groups),
+}
+
+
+def build(make: Callable[[list[dict[str, object]]], torch.optim.Optimizer]) -> Rig:
+    torch.manual_seed(3)
+    body = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3))
+    model = nn.Sequential(body, nn.Linear(16, 1))
+    optimizer = make(
+        [
+            {"params": list(body.parameters()), "lr": 0.02, "name": "body"},
+            {"params": list(model[1].parameters()), "lr": 0.05, "name": "head"},
+        ]
+    )
+    data = torch.Generator().manual_seed(5)
+    batches = [torch.randn(12, 8, generator=data) for _ in range(80)]
+    asked: list[bool] = []
+
+    def step(i: int) -> float:
+        x = batches[i]
+        optimizer.zero_grad()
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    trainer = TorchTrainer(optimizer, model, request_stop=lambda: asked.append(True))
+    return Rig(trainer, step, lambda: torch.rand(()).item(), lambda: bool(asked))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS, scope="class")
+class TestTorchTrainer(TrainerContract):
+    @pytest.fixture(autouse=True)
+    def _choose(self, name: str) -> None:
+        self.make = OPTIMIZERS[name]
+
+    def rig(self) -> Rig:
+        return build(self.make)

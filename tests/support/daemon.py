@@ -1,0 +1,123 @@
+"""The real daemon as a process of a test: started, killed, asked for its journal."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lrpilot_controller.core.events import Decided, ReceiptArrived, Samples
+from lrpilot_controller.journal.base import Record, RunKey
+from lrpilot_controller.journal.sql import SqlJournal
+from lrpilot_controller.story import story_of
+
+PROJECT = "default"
+COMMAND = (sys.executable, "-m", "lrpilot_controller")
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> None:
+    """Wait for a condition, or fail."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"timed out waiting for {what or condition}"
+        time.sleep(0.005)
+
+
+def cli(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run one `lrpilot` command to its end."""
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+class Daemon:
+    """One life after another of `lrpilot serve` on one socket and one storage directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "d.sock"
+        self.address = f"unix:{self.socket}"
+        self.storage = folder / "store"
+        self.log_file = folder / "daemon.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Start it and wait until it accepts connections."""
+        where = ["--listen", self.address, "--storage", str(self.storage)]
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen([*COMMAND, "serve", *where, *options], stderr=log)
+        until(lambda: self.answers() or self.process.poll() is not None, what="the daemon")
+        assert self.answers(), f"the daemon ended at once:\n{self.log}"
+
+    def answers(self) -> bool:
+        """Whether somebody accepts connections on its socket."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL, and reap; nothing where it does not run."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def terminate(self, timeout_s: float) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout_s)
+        self.process = None
+        return status
+
+    @property
+    def log(self) -> str:
+        """What all its lives wrote to standard error."""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    # -- what its journal holds; works beside a running daemon
+
+    @contextmanager
+    def journal(self) -> Iterator[SqlJournal]:
+        """The journal, to read."""
+        journal = SqlJournal.open(self.storage / "journal.db", readonly=True)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    def story(self, run: str) -> dict[str, Any]:
+        """What `lrpilot show RUN --json` prints."""
+        with self.journal() as journal:
+            return story_of(journal, run).to_json()
+
+    def records(self, run: str, *kinds: type) -> list[Record]:
+        """A run's journaled events of some kinds; all where none is named."""
+        with self.journal() as journal:
+            return list(journal.records(RunKey(PROJECT, run), kinds=kinds or None))
+
+    def seqs(self, run: str) -> list[int]:
+        """The number of every telemetry item in the journal, as often as it is there."""
+        found = [record.event for record in self.records(run, Samples)]
+        return [seq for samples in found for seq in range(samples.first_seq, samples.next_seq)]
+
+    def decided(self, run: str) -> list[int]:
+        """The id of every decision in the journal, as often as it is there."""
+        return [record.event.decision.id for record in self.records(run, Decided)]
+
+    def receipts(self, run: str) -> list[ReceiptArrived]:
+        """Every receipt in the journal."""
+        return [record.event for record in self.records(run, ReceiptArrived)]
+
+
+def environment(**changes: str | Path) -> dict[str, str]:
+    """This process's environment, where no setting of a developer's own is left."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("LRPILOT")}
+    return clean | {key: str(value) for key, value in changes.items()}
