@@ -146,7 +146,7 @@ class LRControllerCallback(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the validation loss."""
-        if self._pilot is None or trainer.sanity_checking or not trainer.training:
+        if self._pilot is None or trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
         name = self._monitor or USUAL_MONITOR

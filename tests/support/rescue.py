@@ -1,4 +1,4 @@
-"""Trains the demo's task at a wrong learning rate, alone or under LRPilot, and says what became of it.
+"""Trains the demo's task at a wrong learning rate, alone or under LRPilot; says what came of it.
 
 Each training is a `Job` that another process can run: plain data in, plain data out.
 """
@@ -54,7 +54,6 @@ class Result:
     val_loss: float
     first_nonfinite: int | None
     decisions: tuple[AppliedDecision, ...]
-    connected: bool
     digest: str
     seconds: float
 
@@ -65,14 +64,13 @@ def train(job: Job) -> Result:
     logging.getLogger("lrpilot").setLevel(logging.ERROR)
     task = demo_task(job.seed)
     begin = time.perf_counter()
-    losses, pilot = (_raw if job.framework == "raw" else _lightning)(job, task)
+    losses, decisions = (_raw if job.framework == "raw" else _lightning)(job, task)
     return Result(
         job=job,
         steps=len(losses),
         val_loss=task.validate(),
         first_nonfinite=next((k for k, x in enumerate(losses) if not math.isfinite(x)), None),
-        decisions=tuple(pilot[0]),
-        connected=pilot[1],
+        decisions=tuple(decisions),
         digest=_digest(task.model),
         seconds=time.perf_counter() - begin,
     )
@@ -85,7 +83,7 @@ def train_all(jobs: Sequence[Job], processes: int = 2) -> Iterator[Result]:
         yield from pool.map(train, jobs)
 
 
-Trained = tuple[list[float], tuple[list[AppliedDecision], bool]]
+Trained = tuple[list[float], list[AppliedDecision]]
 
 
 def _raw(job: Job, task: DemoTask) -> Trained:
@@ -114,8 +112,7 @@ def _raw(job: Job, task: DemoTask) -> Trained:
                 pilot.step(loss)
             if len(losses) == job.steps or (pilot and pilot.should_stop) or _lost(job, losses):
                 break
-        told = (pilot.decisions, pilot.summary().connected) if pilot else ([], False)
-    return losses, told
+    return losses, pilot.decisions if pilot else []
 
 
 def _lightning(job: Job, task: DemoTask) -> Trained:
@@ -141,26 +138,23 @@ def _lightning(job: Job, task: DemoTask) -> Trained:
             return task.optimizer(BEST_LR * job.multiplier)
 
     losses: list[float] = []
-    callbacks: list[pl.Callback] = []
+    guards = []
     if job.address is not None:
-        callbacks.append(LRControllerCallback(run=job.name, search=False, address=job.address))
+        guards.append(LRControllerCallback(run=job.name, search=False, address=job.address))
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about workers and loggers
         trainer = pl.Trainer(
             max_steps=job.steps,
             accelerator="cpu",
-            callbacks=callbacks,
+            callbacks=guards,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         trainer.fit(Module(), _Endless(task))
-    if not callbacks:
-        return losses, ([], False)
-    pilot = callbacks[0].pilot
-    return losses, (pilot.decisions, any(d.status == "applied" for d in pilot.decisions))
+    return losses, [decision for guard in guards for decision in guard.pilot.decisions]
 
 
 class _Endless(torch.utils.data.IterableDataset):  # type: ignore[type-arg]

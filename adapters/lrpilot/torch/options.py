@@ -100,7 +100,7 @@ class Options:
     def _info(self, world: int, job: str, *, observe: bool = False) -> RunInfo:
         return RunInfo(
             project=self.project,
-            name=self.run or default_name(),
+            name=default_name() if self.run is None else self.run,
             attempt=new_attempt(),
             mode="observe" if observe and self.mode == "auto" else self.mode,
             total_steps=self.total_steps,

@@ -161,7 +161,10 @@ class Engine:
         verdict = self._guardrails.judge(view, proposal, self._last_decision + 1)
         if isinstance(verdict, Refusal):
             out.append(Refused(signal, verdict.reason))
-            return False
+            if not verdict.spent or view.rollbacks_spent:
+                return False
+            view.rollbacks_spent = True
+            return self._answer(signal, out)  # what would the policy do without them?
         self._last_decision = verdict.id
         out.append(Decided(verdict))
         if verdict.action is not Action.NOTE and self._probation:
@@ -192,7 +195,12 @@ class Engine:
         view.in_flight = None
         if receipt.status is DecisionStatus.APPLIED:
             self._applied(view, decision, event)
-        elif receipt.status is DecisionStatus.EXPIRED and decision.signal is not None:
+            return
+        if receipt.status is DecisionStatus.REJECTED and decision.restore_snapshot is not None:
+            view.snapshot = None  # the trainer cannot go back there
+        elif receipt.status is not DecisionStatus.EXPIRED:
+            return
+        if decision.signal is not None:
             # Nobody acted on the signal, and a detector speaks once per episode: judge it anew.
             view.step = max(view.step, receipt.applied_step)
             self._answer(replace(decision.signal, step=view.step), out)
@@ -214,7 +222,11 @@ class Engine:
             count = view.rollbacks_to
             count[decision.restore_snapshot] = count.get(decision.restore_snapshot, 0) + 1
             if proven is not None and proven.id == decision.restore_snapshot:
-                view.rolled_back_steps += max(0, receipt.applied_step - proven.step)
+                # Steps are never counted back: of those since the snapshot, an earlier rollback
+                # has undone some already.
+                since = max(proven.step, view.undone_until)
+                view.rolled_back_steps += max(0, receipt.applied_step - since)
+                view.undone_until = max(view.undone_until, receipt.applied_step)
                 self._detectors.load_state_dict(dict(proven.detectors))
                 level, unit = self._detectors.level, self._unit()
             self._snapshots.rolled_back()

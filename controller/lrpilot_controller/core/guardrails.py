@@ -24,9 +24,10 @@ EXPIRY_TIME_SCALES = 10
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a proposal did not become a decision."""
+    """Why a proposal did not become a decision; `spent` where a budget is used up for good."""
 
     reason: str
+    spent: bool = False
 
 
 class Guardrails:
@@ -42,7 +43,7 @@ class Guardrails:
         if proposal.action in (Action.NOTE, Action.STOP):
             return self._decide(view, proposal, decision_id, factor=1.0)
         if proposal.action is Action.ROLLBACK and (why := self._over_budget(view)):
-            return Refusal(why)
+            return Refusal(why, spent=True)
         if proposal.action is Action.CUT and self._cooling_down(view):
             return Refusal(
                 f"the LR was changed at step {view.last_change_step}, less than "
@@ -50,7 +51,10 @@ class Guardrails:
             )
         factor = self._clamp(view, proposal.factor)
         if factor == 1.0 and proposal.action is Action.CUT:
-            return Refusal(f"the LR {view.lr:.3g} is at its bound already")
+            low, high = view.attempt.min_lr, view.attempt.max_lr
+            return Refusal(
+                f"the LR {view.lr:.3g} is at its bound (min_lr {low:.3g}, max_lr {high:.3g})"
+            )
         return self._decide(view, proposal, decision_id, factor)
 
     def _over_budget(self, view: RunView) -> str | None:

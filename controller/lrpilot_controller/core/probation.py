@@ -2,6 +2,7 @@
 
 import math
 
+from lrpilot_controller.core.detectors.level import LIMIT
 from lrpilot_controller.core.model import Decision, Outcome, Verdict
 
 # A change of the level by less than this share of the range is neither better nor worse.
@@ -33,6 +34,7 @@ class Probation:
         """Take one train loss; the outcome once the trial period is over."""
         if not math.isfinite(loss):
             return None
+        loss = min(max(loss, -LIMIT), LIMIT)  # or the difference of two might overflow
         self._seen += 1
         if self._before is None:
             self._before = loss

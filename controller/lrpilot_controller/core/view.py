@@ -11,7 +11,9 @@ class RunView:
 
     `lr` is the first param group's LR as last reported; `scale` the factor on the native LR in
     force; `snapshot` the newest proven snapshot that the trainer holds, if any; `rollbacks_to`
-    counts applied rollbacks per snapshot of this attempt.
+    counts applied rollbacks per snapshot of this attempt. `rollbacks_spent`: the guardrails allow
+    no more of them. `undone_until`: steps before it were undone by a rollback, or lie before the
+    snapshot that the last one restored.
     """
 
     attempt: Attempt
@@ -24,6 +26,8 @@ class RunView:
     rollbacks: int = 0
     rollbacks_to: dict[int, int] = field(default_factory=dict)
     rolled_back_steps: int = 0
+    rollbacks_spent: bool = False
+    undone_until: int = 0
     cuts: int = 0
     last_change_step: int | None = None
 

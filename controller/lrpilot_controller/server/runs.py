@@ -8,9 +8,9 @@ between a sample and its decision) is recorded then.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
@@ -130,16 +130,27 @@ class Runs:
             JournalError: the run cannot be loaded or recorded now.
         """
         run = await self._load(key)
+        try:
+            await _to_its_end(self._open(run, attempt, link))
+        except BaseException:
+            await self.close(run, link)
+            raise
+        return run
+
+    async def _open(self, run: LiveRun, attempt: Attempt, link: Link) -> None:
         async with run.lock:
             _admit(run, attempt)
-            if run.link is not None:
-                run.link.end(Superseded(f"a newer session of run {key} took over from this one"))
-            run.link = link
             await self._record(run, SessionOpened(attempt))
-        return run
+            if run.link is not None:
+                text = f"a newer session of run {run.key} took over from this one"
+                run.link.end(Superseded(text))
+            run.link = link
 
     async def close(self, run: LiveRun, link: Link) -> None:
         """The session ended; the run is lost unless its trainer said goodbye."""
+        await _to_its_end(self._close(run, link))
+
+    async def _close(self, run: LiveRun, link: Link) -> None:
         async with run.lock:
             if run.link is not link:
                 return
@@ -154,6 +165,9 @@ class Runs:
             Superseded: the session lost the run to a newer one.
             JournalError: it could not be recorded, and must not be acknowledged.
         """
+        await _to_its_end(self._take(run, link, event))
+
+    async def _take(self, run: LiveRun, link: Link, event: Samples | Report) -> None:
         async with run.lock:
             if run.link is not link:
                 raise Superseded(f"a newer session of run {run.key} took over from this one")
@@ -222,6 +236,15 @@ class Runs:
         records = [Record(n, at, event) for n, event in zip(numbers, events, strict=True)]
         for listener in self.listeners:
             listener(run.key, records)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do all of `work` even if the session that wants it is cut off meanwhile.
+
+    What the journal holds and what the engine was fed must never part: the trainer would send
+    again what it has no acknowledgement for, and the journal would hold it twice.
+    """
+    await asyncio.shield(work)
 
 
 def _admit(run: LiveRun, attempt: Attempt) -> None:

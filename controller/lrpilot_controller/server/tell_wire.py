@@ -33,8 +33,7 @@ def story_to(story: Story) -> operator_pb2.RunStory:
             wait_seconds=story.cost.wait_seconds,
         ),
         points=[
-            operator_pb2.Point(step=p.step, loss=p.loss, lr=p.lr, left=p.left)
-            for p in story.points
+            operator_pb2.Point(step=p.step, loss=p.loss, lr=p.lr, left=p.left) for p in story.points
         ],
         notices=[f"step {notice.step}: {notice.text}" for notice in story.notices],
     )

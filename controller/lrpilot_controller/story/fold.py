@@ -57,6 +57,14 @@ class _Attempt:
     snapshots: dict[int, int] = field(default_factory=dict)
     undone: list[tuple[int, int]] = field(default_factory=list)
 
+    def steps_undone(self) -> int:
+        """Each step once: another rollback to the same snapshot finds some undone already."""
+        total = end = 0
+        for a, b in sorted(self.undone):
+            total += max(b - max(a, end), 0)
+            end = max(end, b)
+        return total
+
 
 class _Fold:
     """The story so far."""
@@ -207,9 +215,10 @@ class _Fold:
         decision, applied = told.decision, receipt.applied_step
         if decision.action is not Action.PROGRAM and decision.restore_snapshot is not None:
             attempt = self._attempt(name)
+            before = attempt.steps_undone()
             since = attempt.snapshots.get(decision.restore_snapshot, applied)
             attempt.undone.append((since, applied))
-            undone = self._cost.rolled_back_steps + max(applied - since, 0)
+            undone = self._cost.rolled_back_steps + attempt.steps_undone() - before
             self._cost = replace(self._cost, rolled_back_steps=undone)
         if current:
             self._stopped = self._stopped or decision.stop

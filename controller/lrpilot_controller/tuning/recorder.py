@@ -54,9 +54,7 @@ class TrialRecorder:
         retry_s: The first pause after a fault; each further one is twice as long, to a minute.
     """
 
-    def __init__(
-        self, storage: Path, *, lock_timeout_s: float = 5.0, retry_s: float = 1.0
-    ) -> None:
+    def __init__(self, storage: Path, *, lock_timeout_s: float = 5.0, retry_s: float = 1.0) -> None:
         self._queue: queue.SimpleQueue[RunKey | None] = queue.SimpleQueue()
         self._pass = _Pass(storage, lock_timeout_s)
         self._retry_s = retry_s

@@ -57,6 +57,8 @@ def factor_range(factor: float) -> "FloatDistribution":
 def open_file(path: Path, timeout_s: float, *, create: bool) -> "RDBStorage":
     """Opens a file of trials so that the daemon and a dashboard do not block each other.
 
+    Only the sole writer may create one.
+
     Raises:
         TrialsUnavailable: It cannot be opened or written, or is no file of trials.
     """
@@ -64,21 +66,12 @@ def open_file(path: Path, timeout_s: float, *, create: bool) -> "RDBStorage":
         if create:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             (path.parent / ARTIFACTS).mkdir(mode=0o700, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if not path.exists():
+                _create(path, timeout_s)
         check_writable(path, timeout_s)
     except (OSError, sqlite3.Error) as error:
         raise TrialsUnavailable(explain(path, error)) from error
-    from optuna.storages import RDBStorage
-
-    # A path within a URL would have to survive Optuna's str.format and SQLAlchemy's query parser.
-    kwargs = {"creator": lambda: _connect(path, timeout_s), "poolclass": QueuePool}
-    try:
-        return RDBStorage("sqlite://", engine_kwargs=kwargs)
-    except RuntimeError as error:  # the schema of another Optuna
-        raise TrialsUnavailable(
-            f"{path} was written by another version of Optuna ({error}); upgrade Optuna, or move "
-            "the file away: it is rebuilt from the journal"
-        ) from error
+    return _storage(path, timeout_s)
 
 
 def check_writable(path: Path, timeout_s: float) -> None:
@@ -140,7 +133,7 @@ def open_study(storage: "BaseStorage", project: str, signal: str, family: str) -
 
     # Naming the metric is experimental in Optuna; a reader of the plots needs the name.
     warnings.filterwarnings(
-        "ignore", "set_metric_names", category=optuna.exceptions.ExperimentalWarning
+        "ignore", ".*set_metric_names", category=optuna.exceptions.ExperimentalWarning
     )
     base = study_name(project, signal, family)
     part = 1
@@ -170,6 +163,36 @@ def _describe(study: "Study", project: str, signal: str, family: str) -> None:
     for key, value in (("project", project), ("signal", signal), ("optimizer", family)):
         study.set_user_attr(key, value)
     study.set_user_attr(_OURS, 1)  # last: a study that was half made is described again
+
+
+def _create(path: Path, timeout_s: float) -> None:
+    """Makes the file under another name first: a dashboard must not find half of its tables."""
+    new = path.with_name(path.name + ".new")
+    for leftover in (new, *_side_files(new), *_side_files(path)):
+        leftover.unlink(missing_ok=True)  # SQLite would apply an old log to the new file
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    storage = _storage(new, timeout_s)
+    storage.remove_session()
+    storage.engine.dispose()
+    new.rename(path)
+
+
+def _side_files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
+
+
+def _storage(path: Path, timeout_s: float) -> "RDBStorage":
+    from optuna.storages import RDBStorage
+
+    # A path within a URL would have to survive Optuna's str.format and SQLAlchemy's query parser.
+    kwargs = {"creator": lambda: _connect(path, timeout_s), "poolclass": QueuePool}
+    try:
+        return RDBStorage("sqlite://", engine_kwargs=kwargs)
+    except RuntimeError as error:  # the schema of another Optuna
+        raise TrialsUnavailable(
+            f"{path} was written by another version of Optuna ({error}); upgrade Optuna, or move "
+            "the file away: it is rebuilt from the journal"
+        ) from error
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:

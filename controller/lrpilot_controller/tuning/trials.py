@@ -51,7 +51,7 @@ class TrialBook:
         self.path = directory / studies.TRIALS
         self._timeout_s = timeout_s
         self._places: dict[Identity, Place] = {}
-        self._settled: set[Identity] = set()
+        self._settled: set[Identity] = set()  # finished, and nothing of it is missing
         self._studies: dict[str, Study] = {}
         with ExitStack() as opening:
             opening.enter_context(studies.sole_writer(directory, timeout_s))
@@ -61,8 +61,7 @@ class TrialBook:
             self._inode = self.path.stat().st_ino
             self._storage = optuna.storages.get_storage(storage)
             for study in studies.our_studies(self._storage):
-                for trial in study.get_trials(deepcopy=False):
-                    self._places[identity_of(trial.user_attrs)] = Place(study, trial.number)
+                self._read(study)
             self._closing = opening.pop_all()
 
     def close(self) -> None:
@@ -98,7 +97,7 @@ class TrialBook:
         elif not place.trial().state.is_finished():
             self._update(place, case, curve)
         elif worth_a_note(case, place.number) and not _has_note(place):
-            _note(place, case)  # died between the trial and its note
+            _note(place, case)
         if not case.pending:
             self._settled.add(identity)
 
@@ -106,11 +105,25 @@ class TrialBook:
         """Ends the trials that are still open though no decision in the journal is."""
         from optuna.trial import TrialState
 
-        for identity, place in self._places.items():
-            if identity not in pending and not (trial := place.trial()).state.is_finished():
+        for identity in self._places.keys() - self._settled - set(pending):
+            place = self._places[identity]
+            trial = place.trial()
+            if not trial.state.is_finished():
                 live = _live(place, trial)
                 live.set_user_attr("outcome", "unknown")
                 place.study.tell(place.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _read(self, study: "Study") -> None:
+        """Learns which decisions a study holds."""
+        identity = None
+        for trial in study.get_trials(deepcopy=False):
+            identity = identity_of(trial.user_attrs)
+            self._places[identity] = Place(study, trial.number)
+            if trial.state.is_finished():
+                self._settled.add(identity)
+        if identity is not None:
+            # Its writer may have died between this trial and its note.
+            self._settled.discard(identity)
 
     def _add(self, case: Case, curve: Callable[[], Mapping[int, float]]) -> Place:
         from optuna.trial import TrialState, create_trial

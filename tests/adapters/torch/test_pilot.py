@@ -328,9 +328,19 @@ def test_a_fault_of_ours_never_reaches_the_loop(monkeypatch: pytest.MonkeyPatch)
     loop.daemon.decide(rollback(1))
     loop.train()
     assert "out of memory" in loop.daemon.receipts[0].detail
+
+
+def test_no_memory_for_a_snapshot_is_told_and_training_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
     monkeypatch.setattr(TorchTrainer, "snapshot", fail)
-    loop.train(100)
-    assert loop.daemon.reports[-1].notice.kind == "snapshot_failed"
+    loop = Loop()
+    loop.train(30)
+    assert [r.notice.kind for r in loop.daemon.reports] == ["snapshot_failed"]
+    assert len(loop.daemon.losses) == 30
 
 
 # -- the user's own LR

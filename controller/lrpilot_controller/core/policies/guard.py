@@ -29,6 +29,12 @@ class GuardPolicy:
 
     def _roll_back(self, view: RunView, signal: Signal, snapshot: int) -> Proposal:
         rule = self._settings
+        if view.rollbacks_spent:
+            reason = (
+                f"{_seen(signal)} again, and the budget of rollbacks is spent ({view.rollbacks}, "
+                f"which undid {view.rolled_back_steps} steps): stop"
+            )
+            return Proposal(Action.STOP, reason, signal)
         if view.rollbacks >= rule.max_rollbacks:
             reason = (
                 f"{_seen(signal)} again after {view.rollbacks} rollbacks, the most that the "
@@ -57,5 +63,7 @@ def _seen(signal: Signal) -> str:
     """The signal in words and numbers."""
     if signal.kind is SignalKind.NONFINITE:
         return f"non-finite losses since step {signal.since}"
-    numbers = ", ".join(f"{name} {value:.4g}" for name, value in signal.evidence.items())
-    return f"divergence since step {signal.since} ({numbers})"
+    seen = signal.evidence
+    level, best = seen.get("level"), seen.get("best")
+    numbers = f": loss {level:.4g}, best {best:.4g}" if level is not None and best is not None else ""
+    return f"divergence since step {signal.since}{numbers}"

@@ -1,0 +1,316 @@
+"""The Lightning callback: a guest that leaves loops, loggers and counters as they are."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from lrpilot.lightning import LRControllerCallback, WindowLoss
+from lrpilot.pilot import Pilot
+from lrpilot.testing import FakeDaemon
+from lrpilot.torch.options import Options
+from lrpilot_proto.v1 import model_pb2
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+
+LR = 0.05
+ROWS, BATCH = 64, 8
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # Lightning's advice on workers and GPUs
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+class Module(pl.LightningModule):
+    """A small regression with dropout and, by default, a cosine schedule per step."""
+
+    def __init__(self, scheduler: str | None = "cosine", decide_at: dict[int, Any] | None = None):
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1)
+        )
+        self.scheduler = scheduler
+        self.decide_at = decide_at or {}
+        self.daemon: FakeDaemon | None = None
+        self.seen_lrs: list[float] = []
+        self.losses: list[float] = []
+        self.start: list[torch.Tensor] = []
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if not self.start:
+            self.start = [p.detach().clone() for p in self.parameters()]
+        self.seen_lrs.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        if self.daemon is not None and (decision := self.decide_at.get(self.global_step)):
+            self.daemon.decide(decision)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = (self.net(batch[0]) - batch[1]).square().mean()
+        self.log("train_loss", loss)
+        self.losses.append(loss.item())
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", (self.net(batch[0]) - batch[1]).square().mean())
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=LR, momentum=0.9)
+        if self.scheduler is None:
+            return optimizer
+        made: Any = {
+            "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40),
+            "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
+        }[self.scheduler]()
+        return [optimizer], [{"scheduler": made, "interval": "step"}]
+
+
+class Fits:
+    """Runs fits whose daemon is a fake."""
+
+    def __init__(self, folder: Path, daemon: FakeDaemon) -> None:
+        self.folder = folder
+        self.daemon = daemon
+        self.logged: list[tuple[int, dict[str, float]]] = []
+
+    def fit(
+        self,
+        module: pl.LightningModule,
+        callbacks: list[pl.Callback] | None = None,
+        resume: str | None = None,
+        **settings: Any,
+    ) -> pl.Trainer:
+        logger = CSVLogger(self.folder)
+        kept = logger.log_metrics
+
+        def log_metrics(metrics: dict[str, Any], step: int | None = None) -> None:
+            self.logged.append((step or 0, dict(metrics)))
+            kept(metrics, step)
+
+        logger.log_metrics = log_metrics  # type: ignore[assignment]
+        trainer = pl.Trainer(
+            **{
+                "max_epochs": 4,
+                "accelerator": "cpu",
+                "logger": logger,
+                "log_every_n_steps": 1,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "enable_checkpointing": False,
+                "callbacks": callbacks or [],
+            }
+            | settings
+        )
+        if isinstance(module, Module):
+            module.daemon = self.daemon
+        data = torch.Generator().manual_seed(1)
+        x = torch.randn(ROWS, 4, generator=data)
+        rows = TensorDataset(x, x.sum(1, keepdim=True))
+        pl.seed_everything(7, verbose=False)
+        trainer.fit(
+            module,
+            DataLoader(rows, BATCH, shuffle=True),
+            DataLoader(rows, 32),
+            ckpt_path=resume,
+            weights_only=False,
+        ) if resume else trainer.fit(
+            module, DataLoader(rows, BATCH, shuffle=True), DataLoader(rows, 32)
+        )
+        return trainer
+
+
+@pytest.fixture
+def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    daemon = FakeDaemon()
+    monkeypatch.setattr(Options, "_connect", lambda self: daemon)
+    with warnings.catch_warnings():
+        yield Fits(tmp_path, daemon)
+
+
+def seeded(scheduler: str | None = "cosine", decide_at: dict[int, Any] | None = None) -> Module:
+    pl.seed_everything(3, verbose=False)
+    return Module(scheduler, decide_at)
+
+
+def rollback(factor: float, decision_id: int = 1) -> model_pb2.Decision:
+    segment = model_pb2.Segment(
+        shape="SHAPE_CONSTANT", start=0, end=1, start_value=factor, end_value=factor
+    )
+    return model_pb2.Decision(
+        id=decision_id,
+        action="ACTION_ROLLBACK",
+        restore_snapshot=1,
+        plan=model_pb2.Plan(kind="PLAN_KIND_SCALE", segments=[segment]),
+    )
+
+
+def pilot_of(callback: LRControllerCallback) -> Pilot:
+    assert callback.pilot is not None
+    return callback.pilot
+
+
+def test_a_healthy_fit_is_bit_identical_to_one_without_us(fits: Fits) -> None:
+    alone, watched = seeded(), seeded()
+    pl.seed_everything(3, verbose=False)
+    fits.fit(alone)
+    callback = LRControllerCallback(search=False)
+    fits.fit(watched, [callback])
+    assert all(map(torch.equal, alone.parameters(), watched.parameters()))
+    assert alone.seen_lrs == watched.seen_lrs
+    assert pilot_of(callback).summary().snapshots >= 1
+
+
+def test_every_optimizer_step_is_one_sample_and_validation_goes_beside_it(fits: Fits) -> None:
+    module = seeded()
+    fits.fit(module, [LRControllerCallback()])
+    steps = 4 * ROWS // BATCH
+    assert fits.daemon.losses == pytest.approx(module.losses)
+    assert [item[2] for item in fits.daemon.items if item[1] == 1] == list(range(steps))
+    assert [item[2] for item in fits.daemon.items if item[1] == 2] == [8, 16, 24, 32]
+    hello = fits.daemon.hello
+    assert hello is not None
+    assert hello.total_steps == steps
+    assert fits.daemon.reports[-1].goodbye.reason == "finished"
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_accumulation_reports_the_mean_over_its_window(fits: Fits, accumulate: int) -> None:
+    module = seeded()
+    fits.fit(module, [LRControllerCallback()], accumulate_grad_batches=accumulate, max_epochs=1)
+    windows = [module.losses[i : i + accumulate] for i in range(0, 8, accumulate)]
+    assert fits.daemon.losses == pytest.approx([sum(w) / len(w) for w in windows])
+
+
+def test_window_loss_skips_batches_without_a_loss() -> None:
+    window = WindowLoss()
+    window.add({"loss": torch.tensor(2.0)})
+    window.add(None)
+    window.add({})
+    assert window.take(2).item() == 4.0
+    assert window.take(2) is None
+
+
+def test_a_rollback_restores_weights_and_leaves_lightning_alone(fits: Fits) -> None:
+    module = seeded("exponential", {5: rollback(0.5)})
+    callback = LRControllerCallback()
+    trainer = fits.fit(
+        module,
+        [callback, LearningRateMonitor("step"), EarlyStopping("val_loss", patience=99)],
+    )
+    native = [LR * 0.9**k for k in range(32)]
+    expected = [lr if k < 6 else max(lr * 0.5, LR * 1e-4) for k, lr in enumerate(native)]
+    assert module.seen_lrs == pytest.approx(expected)
+    assert trainer.global_step == 32
+    steps = [step for step, metrics in fits.logged if "train_loss" in metrics]
+    assert steps == sorted(set(steps))
+    monitored = [m["lr-SGD"] for _, m in fits.logged if "lr-SGD" in m]
+    assert monitored == pytest.approx(expected)
+    assert fits.daemon.receipts[0].branch_after == 1
+    assert [d.action for d in pilot_of(callback).decisions] == ["rollback"]
+
+
+def test_a_stop_ends_the_fit(fits: Fits) -> None:
+    stop = model_pb2.Decision(id=1, action="ACTION_STOP", stop=True)
+    trainer = fits.fit(seeded(decide_at={3: stop}), [LRControllerCallback()])
+    assert trainer.global_step == 4
+    assert fits.daemon.reports[-1].goodbye.reason == "stopped"
+
+
+def test_a_resumed_fit_goes_on_with_step_plan_and_native_curve(fits: Fits) -> None:
+    saver = ModelCheckpoint(fits.folder, save_last=True)
+    module = seeded("exponential", {5: rollback(0.5)})
+    fits.fit(
+        module, [LRControllerCallback(run="r"), saver], max_epochs=2, enable_checkpointing=True
+    )
+    again = seeded("exponential")
+    callback = LRControllerCallback(run="r")
+    fits.fit(again, [callback], resume=str(fits.folder / "last.ckpt"), max_epochs=4)
+    hello = fits.daemon.hello
+    assert hello is not None
+    assert (hello.start_step, hello.branch, hello.last_decision_id) == (16, 1, 1)
+    assert hello.resumes
+    assert again.seen_lrs == pytest.approx(
+        [max(LR * 0.9**k * 0.5, LR * 1e-4) for k in range(16, 32)]
+    )
+    assert pilot_of(callback).step_count == 32
+
+
+def test_a_missing_monitor_is_told_once_with_the_nearest_name(
+    fits: Fits, caplog: pytest.LogCaptureFixture
+) -> None:
+    fits.fit(seeded(), [LRControllerCallback(monitor="val_los")])
+    told = [r.message for r in caplog.records if "val_los" in r.message]
+    assert len(told) == 1
+    assert "did you mean 'val_loss'" in told[0]
+
+
+def test_fast_dev_run_leaves_us_inert(fits: Fits) -> None:
+    callback = LRControllerCallback()
+    fits.fit(seeded(), [callback], fast_dev_run=True)
+    assert callback.pilot is None
+    assert fits.daemon.hello is None
+
+
+class Manual(Module):
+    """Optimizes by hand."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        optimizer: Any = self.optimizers()
+        loss = (self.net(batch[0]) - batch[1]).square().mean()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+
+def test_manual_optimization_is_observed_and_said_once(
+    fits: Fits, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = Manual()
+    module.decide_at = {3: rollback(0.5)}
+    fits.fit(module, [LRControllerCallback()], max_epochs=1)
+    assert len(fits.daemon.losses) == 8
+    assert set(module.seen_lrs) == {LR}
+    assert fits.daemon.receipts[0].status == model_pb2.DECISION_STATUS_REJECTED
+    assert sum("manual optimization" in r.message for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"search": True},
+        {"mode": "advise"},
+        {"mode": "loud"},
+        {"project": "a/b"},
+        {"run": ""},
+        {"total_steps": 0},
+        {"min_lr": -1.0},
+        {"token": "secret"},
+        {"connect_timeout": -1},
+    ],
+)
+def test_a_wrong_argument_is_refused_when_the_callback_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LRControllerCallback(**wrong)
+
+
+def test_an_error_in_the_fit_is_the_goodbyes_reason(fits: Fits) -> None:
+    class Broken(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            if self.global_step == 3:
+                raise KeyError("user's own")
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(KeyError):
+        fits.fit(Broken(), [LRControllerCallback()])
+    assert fits.daemon.reports[-1].goodbye.reason == "error"

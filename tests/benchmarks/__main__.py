@@ -1,0 +1,23 @@
+"""`python -m tests.benchmarks [NAME ...]`: run the named benchmarks, or all of them."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main(names: list[str]) -> int:
+    """Run benchmarks one after another; each module here has a `main()` of its own."""
+    sys.path.insert(0, str(HERE.parent))  # `support`, as under pytest
+    known = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    if unknown := [name for name in names if name not in known]:
+        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    for name in names or known:
+        import_module(f"tests.benchmarks.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

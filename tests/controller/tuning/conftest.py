@@ -1,0 +1,253 @@
+"""Runs as a daemon journals them, and trials as a reviewer finds them."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from lrpilot_controller.core.events import (
+    Decided,
+    Event,
+    OutcomeMeasured,
+    ReceiptArrived,
+    SaidGoodbye,
+    Samples,
+    SessionLost,
+    SessionOpened,
+    SnapshotTaken,
+)
+from lrpilot_controller.core.model import (
+    Action,
+    Attempt,
+    Decision,
+    DecisionStatus,
+    Outcome,
+    ParamGroup,
+    Plan,
+    Receipt,
+    Signal,
+    SignalKind,
+    Verdict,
+)
+from lrpilot_controller.journal import Journal, MemoryJournal, Record, RunKey, SqlJournal
+from lrpilot_controller.tuning import studies
+from lrpilot_controller.tuning.recorder import TrialRecorder
+
+EVIDENCE = {"rise": 4.5, "level": 1.25}
+
+
+class Run:
+    """One run's events, journaled and then told to the listener, as the daemon does."""
+
+    def __init__(self, journal: Journal, name: str = "exp-1") -> None:
+        self.key = RunKey("demo", name)
+        self.attempt = ""
+        self.listener: Callable[[RunKey, list[Record]], None] | None = None
+        self._journal = journal
+        self._reports = 0
+
+    def add(self, *events: Event, at: float | None = None) -> list[Record]:
+        now = time.time() if at is None else at
+        numbers = self._journal.append([(self.key, now, event) for event in events])
+        records = [Record(n, now, e) for n, e in zip(numbers, events, strict=True)]
+        if self.listener is not None:
+            self.listener(self.key, records)
+        return records
+
+    def open(self, attempt: str = "first", optimizer: str = "AdamW") -> None:
+        self.attempt = attempt
+        groups = (ParamGroup("0", 0.1),)
+        self.add(SessionOpened(Attempt(attempt, groups, 1e-5, 0.1, optimizer=optimizer)))
+
+    def decide(
+        self,
+        number: int,
+        action: Action = Action.ROLLBACK,
+        status: DecisionStatus = DecisionStatus.SENT,
+        *,
+        factor: float = 1 / 3,
+        kind: SignalKind = SignalKind.DIVERGENCE,
+        evidence: dict[str, float] | None = None,
+    ) -> list[Record]:
+        step = 100 * number
+        signal = Signal(kind, step, step - 7, 0.8, EVIDENCE if evidence is None else evidence)
+        changes = action in (Action.CUT, Action.ROLLBACK)
+        decision = Decision(
+            id=number,
+            action=action,
+            reason=f"the loss rose at step {step}",
+            step=step,
+            branch=0,
+            signal=signal,
+            restore_snapshot=3 if action is Action.ROLLBACK else None,
+            plan=Plan.scale(factor, step) if changes else None,
+            stop=action is Action.STOP,
+            factor=factor if changes else 1.0,
+            status=status,
+        )
+        return self.add(Decided(decision))
+
+    def receipt(
+        self, number: int, status: DecisionStatus = DecisionStatus.APPLIED, detail: str = ""
+    ) -> None:
+        self._reports += 1
+        step = 100 * number + 2
+        receipt = Receipt(number, status, step, 0, 1, (0.1,), (0.1 / 3,), 0.01, detail)
+        self.add(ReceiptArrived(self.attempt, self._reports, receipt))
+
+    def snapshot(self, step: int) -> None:
+        self._reports += 1
+        self.add(SnapshotTaken(self.attempt, self._reports, 3, step, 0, True))
+
+    def losses(self, first: int, losses: list[float], branch: int = 1) -> list[Record]:
+        count = len(losses)
+        return self.add(
+            Samples(
+                attempt=self.attempt,
+                first_seq=first,
+                validation=(False,) * count,
+                step=tuple(range(first, first + count)),
+                branch=(branch,) * count,
+                program=(0,) * count,
+                loss=tuple(losses),
+                lrs=((0.1,),),
+            )
+        )
+
+    def outcome(self, number: int, verdict: Verdict = Verdict.IMPROVED, gain: float = 0.4) -> None:
+        self.add(OutcomeMeasured(Outcome(number, verdict, gain, 50, 1.25, 0.75)))
+
+    def goodbye(self) -> None:
+        self._reports += 1
+        self.add(SaidGoodbye(self.attempt, self._reports, "finished", 1000))
+
+    def lose(self, at: float | None = None) -> None:
+        self.add(SessionLost(self.attempt), at=at)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    # What a URL or str.format would trip over.
+    return tmp_path / "a {b}? #%20"
+
+
+@pytest.fixture
+def database(storage: Path) -> Path:
+    return storage / "optuna.db"
+
+
+@pytest.fixture
+def journal(storage: Path) -> Iterator[Journal]:
+    opened = SqlJournal.open(storage / "journal.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def run(journal: Journal) -> Run:
+    made = Run(journal)
+    made.open()
+    return made
+
+
+@pytest.fixture
+def recording(storage: Path) -> Iterator[Callable[..., TrialRecorder]]:
+    """Makes recorders that give up and try again sooner than a daemon's."""
+    made = []
+
+    def make(directory: Path = storage, **timing: float) -> TrialRecorder:
+        made.append(TrialRecorder(directory, **{"lock_timeout_s": 0.1, "retry_s": 0.1} | timing))
+        return made[-1]
+
+    yield make
+    for recorder in made:
+        recorder.close(10)
+
+
+@pytest.fixture
+def memory() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of trials without any: making one takes Optuna longer than all else."""
+    path = tmp_path_factory.mktemp("empty") / "optuna.db"
+    studies.open_file(path, 5, create=True).engine.dispose()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _made_by_copying(
+    request: pytest.FixtureRequest, empty_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "really_made" not in request.keywords:
+        monkeypatch.setattr(studies, "_create", lambda path, _: shutil.copy(empty_file, path))
+
+
+@contextmanager
+def _opened(database: Path) -> Iterator[Any]:
+    storage = studies.open_file(database, 5, create=False)
+    try:
+        yield optuna.storages.get_storage(storage)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@pytest.fixture
+def studies_of() -> Iterator[Callable[[Path], dict[str, list[optuna.trial.FrozenTrial]]]]:
+    """The trials in a file by the name of their study."""
+    with ExitStack() as opened:
+        storages: dict[tuple[Path, int], Any] = {}
+
+        def read(database: Path) -> dict[str, list[optuna.trial.FrozenTrial]]:
+            if not database.is_file():
+                return {}
+            file = (database, database.stat().st_ino)
+            if file not in storages:
+                storages[file] = opened.enter_context(_opened(database))
+            return {s.study_name: s.get_trials() for s in studies.our_studies(storages[file])}
+
+        yield read
+
+
+@pytest.fixture
+def trials(
+    database: Path, studies_of: Callable[[Path], dict[str, list[optuna.trial.FrozenTrial]]]
+) -> Callable[[], list[optuna.trial.FrozenTrial]]:
+    """Every trial in the storage."""
+    return lambda: [trial for found in studies_of(database).values() for trial in found]
+
+
+@pytest.fixture
+def note(database: Path) -> Callable[[int], str]:
+    """The note of a trial of the first study."""
+
+    def read(number: int) -> str:
+        from optuna_dashboard import get_note
+
+        with _opened(database) as storage:
+            study = studies.our_studies(storage)[0]
+            trial = optuna.trial.Trial(study, study.get_trials()[number]._trial_id)
+            return str(get_note(trial))
+
+    return read
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Waits for something to come true."""
+
+    def wait(true: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 15
+        while not true():
+            assert time.monotonic() < deadline, "it did not happen within 15 s"
+            time.sleep(0.05)
+
+    return wait
