@@ -123,8 +123,8 @@ class Pilot:
         number = self._losses.number(value)
         if self._transport is None:
             return
+        self._push_rows(self._losses.drain())  # items go in the order of their numbers
         self._seq += 1
-        self._push_ready()
         item = (self._seq, VALIDATION, self._step, self._branch, 0, number, self._row)
         self._transport.push(item)
         if not self._opened:
@@ -390,18 +390,24 @@ class Pilot:
         """The LR that follows from a native one now."""
         return native if self._plan is None else self._plan.lr(group, native, self._step)
 
-    def _write(self) -> None:
+    def _expected(self) -> list[float]:
+        """The LRs that follow from the native ones now."""
         native = self._trainer.get_native_lrs()
-        self._trainer.set_lrs([self._lr_for(i, lr) for i, lr in enumerate(native)])
+        return native if self._plan is None else self._plan.lrs(native, self._step)
+
+    def _write(self) -> None:
+        self._trainer.set_lrs(self._expected())
         self._written = self._trainer.get_lrs()
 
     def _moved(self, lrs: list[float]) -> None:
         """The LRs are not what was written last: the user's scheduler, or somebody else."""
-        native = self._trainer.get_native_lrs()
-        expected = [self._lr_for(i, lr) for i, lr in enumerate(native)]
-        if lrs != expected and self._plan is None:
+        if lrs == self._expected():  # the user's scheduler: every step, for most jobs
+            self._written = lrs
+            return
+        if self._plan is None:
             self._trainer.set_native_lrs(lrs)
-        elif lrs != expected:
+        else:
+            native = self._trainer.get_native_lrs()
             self._trainer.set_native_lrs(
                 [
                     _native_after(lr, was, own)

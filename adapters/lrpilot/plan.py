@@ -57,7 +57,8 @@ class Plan:
         ramp: how the plan is entered; at once unless given.
 
     Raises:
-        PlanError: no segment, segments out of order, or a value that is no usable LR or factor.
+        PlanError: of no known kind, no segment, segments out of order, or a value that is no
+            usable LR or factor.
     """
 
     def __init__(
@@ -81,6 +82,9 @@ class Plan:
         self._bounds = bounds
 
     def _check(self) -> None:
+        kinds = (model_pb2.PLAN_KIND_SCALE, model_pb2.PLAN_KIND_REPLACE)
+        if self.message.kind not in kinds:  # taken for a factor, an LR would be a disaster
+            raise PlanError(f"unknown plan kind {self.message.kind}: factor or LR?")
         if not self._segments:
             raise PlanError("the plan has no segment")
         for start, end, shape, v0, v1 in self._segments:
@@ -125,7 +129,15 @@ class Plan:
         The native LR itself may lie outside them: the user's schedule is theirs, and a factor of
         exactly 1 gives it back to the last bit.
         """
-        value, ratio = self.value(step), self._ratios[group]
+        return self._lr(self.value(step), group, native)
+
+    def lrs(self, native: Sequence[float], step: int) -> list[float]:
+        """The LR of every group at `step`: `lr`, with the curve evaluated once."""
+        value = self.value(step)
+        return [self._lr(value, group, lr) for group, lr in enumerate(native)]
+
+    def _lr(self, value: float, group: int, native: float) -> float:
+        ratio = self._ratios[group]
         low, high = self._bounds.low * ratio, self._bounds.high * ratio
         if self._replaces:
             return min(max(value * ratio, low), high)

@@ -5,30 +5,24 @@ steps: what is rolled back is not given back. Writes `results/rescue.json` and p
 """
 
 import itertools
-import json
 import math
-import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from tests.benchmarks._report import save, table
+
+from lrpilot.demo.task import BEST_LR, TOTAL_STEPS
 from support.daemon import Daemon
 from support.rescue import Job, Result, train_all
 
-import lrpilot
-from lrpilot.demo.task import BEST_LR, TOTAL_STEPS
-
 SEEDS = range(10)
 MULTIPLIERS = (20, 30, 50)
-RESULTS = Path(__file__).parent / "results" / "rescue.json"
 
 
-def main() -> None:
+def main() -> dict[str, Any]:
     """Run it all, two trainings at a time; about ten minutes on two cores."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lrp") as folder:
@@ -39,11 +33,9 @@ def main() -> None:
         finally:
             daemon.kill()
     seconds = time.perf_counter() - begin
-    results = {"settings": _settings(seconds), "references": references, "runs": runs}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
-    print("\n".join(_table(runs)))
-    print(f"{seconds:.0f} s; {RESULTS.name} written")
+    task = {"best_lr": BEST_LR, "steps": TOTAL_STEPS, "seconds": round(seconds)}
+    _print(runs)
+    return save("rescue", {"task": task, "references": references, "runs": runs})
 
 
 def _train(daemon: Daemon) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -99,47 +91,27 @@ def _row(alone: Result, guarded: Result, reference: float, daemon: Daemon) -> di
     }
 
 
-def _settings(seconds: float) -> dict[str, Any]:
-    """What the numbers depend on."""
-    return {
-        "task": "lrpilot.demo.task",
-        "best_lr": BEST_LR,
-        "steps": TOTAL_STEPS,
-        "seconds": round(seconds),
-        "lrpilot": lrpilot.__version__,
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "--no-optional-locks", *arguments]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None  # not a checkout
-    return done.stdout.strip()
-
-
-def _table(runs: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "final validation loss under LRPilot, as a multiple of the best constant LR's",
-        "LR x   alone non-finite   finite   mean   worst   rolled back, mean   worst",
-    ]
+def _print(runs: list[dict[str, Any]]) -> None:
+    rows = []
     for multiplier in MULTIPLIERS:
-        rows = [run for run in runs if run["multiplier"] == multiplier]
-        blown = sum(run["alone_first_nonfinite"] is not None for run in rows)
-        ratios = [run["ratio"] for run in rows if run["ratio"] is not None]
-        back = [run["rolled_back_steps"] for run in rows]
+        these = [run for run in runs if run["multiplier"] == multiplier]
+        blown = sum(run["alone_first_nonfinite"] is not None for run in these)
+        ratios = [run["ratio"] for run in these if run["ratio"] is not None]
+        back = [run["rolled_back_steps"] for run in these]
         mean, worst = (statistics.fmean(ratios), max(ratios)) if ratios else (math.nan, math.nan)
-        lines.append(
-            f"{multiplier:4d}   {blown:11d}/{len(rows)}   {len(ratios):3d}/{len(rows)}"
-            f"   {mean:.3f}   {worst:.3f}   {statistics.fmean(back):17.1f}   {max(back):5d}"
+        rows.append(
+            (
+                f"{multiplier}x",
+                f"{blown}/{len(these)}",
+                f"{len(ratios)}/{len(these)}",
+                f"{mean:.3f}",
+                f"{worst:.3f}",
+                f"{statistics.fmean(back):.0f}",
+                max(back),
+            )
         )
-    return lines
+    table(
+        "validation loss under LRPilot over that of the best constant LR, equal optimizer steps",
+        ("LR", "alone NaN", "finite", "mean", "worst", "steps rolled back, mean", "worst"),
+        rows,
+    )

@@ -306,6 +306,20 @@ def test_a_restore_of_an_unknown_snapshot_costs_nothing_known() -> None:
     assert told.cost.rolled_back_steps == 0
 
 
+def test_a_step_is_rolled_back_once() -> None:
+    # Both go back to step 30; what the first one undid is not undone again.
+    again = replace(ROLLBACK, id=2, step=80, branch=1)
+    told = story(
+        OPENED,
+        SnapshotTaken("t1", 1, 7, 30, 0, False),
+        Decided(ROLLBACK),
+        arrived(receipt(step=60)),
+        Decided(again),
+        arrived(receipt(2, step=90)),
+    )
+    assert told.cost.rolled_back_steps == 90 - 30
+
+
 def test_late_telemetry_does_not_hide_the_lrs_of_a_receipt() -> None:
     told = story(OPENED, Decided(ROLLBACK), arrived(receipt()), samples(range(50, 60)))
     assert told.lrs == (0.05, 0.005)

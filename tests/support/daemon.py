@@ -121,3 +121,23 @@ def environment(**changes: str | Path) -> dict[str, str]:
     """This process's environment, where no setting of a developer's own is left."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("LRPILOT")}
     return clean | {key: str(value) for key, value in changes.items()}
+
+
+TESTS = Path(__file__).parents[1]
+SCRIPTS = TESTS / "support" / "scripts"
+
+
+def script(
+    name: str,
+    *arguments: str | Path,
+    python: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
+    **options: Any,
+) -> "subprocess.Popen[str]":
+    """Start a trainer of `support/scripts` as a process of its own."""
+    search = str(TESTS)
+    if known := os.environ.get("PYTHONPATH"):
+        search += os.pathsep + known
+    command = [sys.executable, *python, str(SCRIPTS / name), *map(str, arguments)]
+    env = (env or environment()) | {"PYTHONPATH": search}
+    return subprocess.Popen(command, env=env, text=True, **options)

@@ -15,12 +15,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from support.training import quiet_threads
 from torch import Tensor, nn
 
 import lrpilot
 from lrpilot.decisions import AppliedDecision
 from lrpilot.demo.task import BEST_LR, TOTAL_STEPS, DemoTask, demo_task
+from support.training import quiet_threads
 
 # A run that was non-finite for so long is lost: weights that are NaN stay NaN.
 GIVE_UP_AFTER = 25

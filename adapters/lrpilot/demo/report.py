@@ -4,6 +4,7 @@ import io
 import logging
 import math
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -61,7 +62,8 @@ def run(seed: int, multiplier: float, steps: int, reference: bool) -> int:
                 "  the rest of the night would be NaN. Not trained any further."
             )
         with _bar(console, "under LRPilot", steps) as on_step:
-            guarded, pilot = train_guarded(seed, lr, steps, on_step)
+            name = f"x{multiplier:g}-{time.strftime('%Y%m%d-%H%M%S')}"
+            guarded, pilot = train_guarded(name, seed, lr, steps, on_step)
         summary, decisions = pilot.summary(), pilot.decisions
         pilot.close()
     console.print()
@@ -93,7 +95,7 @@ def _told_by_lrpilot(console: Console) -> Iterator[None]:
 
     class Above(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            console.print("  " + record.getMessage(), markup=False, style="yellow")
+            console.print("  " + record.getMessage(), markup=False, style="yellow", soft_wrap=True)
 
     log, handler = logging.getLogger("lrpilot"), Above()
     propagates, log.propagate = log.propagate, False
@@ -123,9 +125,7 @@ def _bar(console: Console, name: str, steps: int) -> Iterator[OnStep]:
         yield on_step
 
 
-def _losses(
-    alone: Trained, guarded: Trained, best: float | None, seed: int, steps: int
-) -> Table:
+def _losses(alone: Trained, guarded: Trained, best: float | None, seed: int, steps: int) -> Table:
     recorded = RECORDED.get((seed, steps))
     best_told = "measure it with --reference"
     if best is not None:
@@ -155,9 +155,10 @@ def _print_decisions(console: Console, decisions: Sequence[AppliedDecision]) -> 
 
 def _print_end(console: Console, alone: Trained, guarded: Trained, summary: Summary) -> None:
     console.print(
-        f"\nalone {alone.seconds:.1f} s, under LRPilot {guarded.seconds:.1f} s: "
-        f"{summary.steps} steps, {summary.rollbacks} rollbacks, {summary.snapshots} snapshots in "
-        f"{summary.snapshot_seconds:.2f} s\n\n[bold]look further[/]"
+        f"\nunder LRPilot: {summary.steps} steps (those rolled back are counted), "
+        f"{summary.rollbacks} rollbacks,\n{summary.snapshots} snapshots in "
+        f"{summary.snapshot_seconds:.2f} s; {guarded.seconds:.1f} s in all, and "
+        f"{alone.seconds:.1f} s alone\n\n[bold]look further[/]"
     )
     console.print(f"  lrpilot show {summary.run}\n  lrpilot review", soft_wrap=True, markup=False)
     console.print("\n[bold]in your own loop[/]")

@@ -61,13 +61,15 @@ def train_alone(seed: int, lr: float, steps: int, on_step: OnStep) -> Trained:
     return Trained(losses, task.validate(), time.perf_counter() - begin)
 
 
-def train_guarded(seed: int, lr: float, steps: int, on_step: OnStep) -> tuple[Trained, Pilot]:
-    """Train from the same LR under LRPilot; the pilot is returned open, to be asked and closed."""
+def train_guarded(
+    name: str, seed: int, lr: float, steps: int, on_step: OnStep
+) -> tuple[Trained, Pilot]:
+    """Train under LRPilot as the run `name`; the pilot is returned open, to be asked and closed."""
     begin = time.perf_counter()
     task = demo_task(seed)
     optimizer = task.optimizer(lr)
     pilot = attach(
-        optimizer, model=task.model, total_steps=steps, project=PROJECT, run=None, search=False
+        optimizer, model=task.model, total_steps=steps, project=PROJECT, run=name, search=False
     )
     losses: list[float] = []
     try:

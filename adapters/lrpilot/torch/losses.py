@@ -5,7 +5,8 @@ polled: `.item()` would make the step wait for the device.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import torch
@@ -36,9 +37,19 @@ class TorchLosses:
 
     Losses that would pile up because the device is far behind are dropped; the gap in their
     numbers is the daemon's to count.
+
+    Args:
+        to_host: starts a copy to host memory and says when it is done.
+        on_host: whether a tensor can be read without waiting for a device.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        to_host: Callable[[Tensor], tuple[Tensor, Event]] | None = None,
+        on_host: Callable[[Tensor], bool] = attrgetter("is_cpu"),  # unlike `device`, no object
+    ) -> None:
+        self._to_host = to_host or copy_to_host
+        self._on_host = on_host
         self._held: list[tuple[Row, Tensor]] = []
         self._flying: deque[tuple[list[Row], Tensor, Event]] = deque()
 
@@ -46,7 +57,9 @@ class TorchLosses:
         """The value, or None where `ready` will give it later."""
         if type(loss) is float:
             return loss
-        if isinstance(loss, Tensor) and loss.device.type != "cpu" and loss.numel() == 1:
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            if self._on_host(loss):
+                return float(loss.item())
             self._hold(loss, row)
             return None
         return self.number(loss)
@@ -95,7 +108,7 @@ class TorchLosses:
             return
         rows, losses = [row for row, _ in self._held], [loss for _, loss in self._held]
         self._held = []
-        host, event = to_host(torch.stack(losses))
+        host, event = self._to_host(torch.stack(losses))
         self._flying.append((rows, host, event))
 
     def _land(self) -> list[tuple[Row, float]]:
@@ -103,7 +116,7 @@ class TorchLosses:
         return list(zip(rows, host.tolist(), strict=True))
 
 
-def to_host(values: Tensor) -> tuple[Tensor, Event]:
+def copy_to_host(values: Tensor) -> tuple[Tensor, Event]:
     """Copy a device tensor to pinned host memory on a side stream; the event says when."""
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     side = torch.cuda.Stream(values.device)  # type: ignore[no-untyped-call]

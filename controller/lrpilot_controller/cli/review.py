@@ -1,12 +1,13 @@
 """`lrpilot review`: the Optuna dashboard on the decisions, for this machine only."""
 
 from pathlib import Path
+from wsgiref.simple_server import WSGIServer
 
 import click
 
 from lrpilot_controller.cli.options import journal_in, storage_option
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
-from lrpilot_controller.tuning.dashboard import HOST, Link, Review, pick_run
+from lrpilot_controller.tuning.dashboard import HOST, Link, Review, not_installed, pick_run
 from lrpilot_controller.tuning.recorder import reconcile
 from lrpilot_controller.tuning.studies import TrialsUnavailable
 from lrpilot_proto.rendezvous import default_storage
@@ -44,15 +45,18 @@ def review(run: str | None, storage: Path | None, port: int, no_serve: bool) -> 
         if no_serve:
             _print(shown, port)
             return
-        server = trials.server(port)
-        with server:
-            click.echo(f"dashboard: http://{HOST}:{server.server_port}/dashboard (Ctrl-C ends it)")
-            if run is not None:
-                _print(shown, server.server_port)
+        with trials.server(port) as server:
             try:
-                server.serve_forever()
+                _serve(server, shown if run is not None else [])
             except KeyboardInterrupt:
                 click.echo()
+
+
+def _serve(server: WSGIServer, links: list[Link]) -> None:
+    port = server.server_port
+    click.echo(f"dashboard: http://{HOST}:{port}/dashboard (Ctrl-C ends it)")
+    _print(links, port)
+    server.serve_forever()
 
 
 def _catch_up(directory: Path) -> None:
@@ -62,7 +66,9 @@ def _catch_up(directory: Path) -> None:
             reconcile(directory, journal)
     except (TrialsUnavailable, NotFound):
         pass  # told by what comes next, if it matters
-    except (LRPilotError, ImportError) as error:
+    except ImportError as error:
+        raise not_installed(error) from error
+    except LRPilotError as error:
         click.echo(f"lrpilot: the newest decisions may be missing: {error}", err=True)
 
 

@@ -86,6 +86,23 @@ def sole_owner(lock: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+def _check_closed(directory: Path) -> None:
+    """The socket itself is 0600; nobody else may be able to put another one in its place.
+
+    Raises:
+        PermissionError: others can write to `directory`, and no directory above keeps them out.
+    """
+    for above in (directory, *directory.parents):
+        status = above.stat()
+        if status.st_uid == os.getuid() and not status.st_mode & 0o077:
+            return
+    mode = directory.stat().st_mode & 0o777
+    if mode & 0o022:
+        raise PermissionError(
+            f"others can write to {directory} (mode {mode:04o}): choose a directory of mode 0700"
+        )
+
+
 @contextmanager
 def socket_of(address: Address) -> Iterator[None]:
     """Own a unix address: a private directory, one daemon, and no stale socket file.
@@ -100,7 +117,9 @@ def socket_of(address: Address) -> Iterator[None]:
         yield
         return
     try:
-        if not address.path.parent.exists():
+        if address.path.parent.exists():
+            _check_closed(address.path.parent)
+        else:
             private_dir(address.path.parent)
     except OSError as error:
         raise ConfigError(f"--listen {address}: {error}") from error

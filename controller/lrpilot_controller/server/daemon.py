@@ -128,7 +128,10 @@ async def _linger(sessions: SessionServicer, linger_s: float | None) -> None:
 
 def _prepare(storage: Path) -> None:
     try:
-        private_dir(storage)
+        if not storage.exists():
+            private_dir(storage)
+        if not storage.is_dir():
+            raise NotADirectoryError(f"{storage} is not a directory")
         if not os.access(storage, os.W_OK | os.X_OK):
             raise PermissionError(f"{storage} is not writable")
     except OSError as error:

@@ -244,7 +244,19 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     What the journal holds and what the engine was fed must never part: the trainer would send
     again what it has no acknowledgement for, and the journal would hold it twice.
     """
-    await asyncio.shield(work)
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_look_at)
+        raise
+
+
+def _look_at(task: "asyncio.Task[None]") -> None:
+    """The session that wanted the work is gone: there is nobody else to hear of its failure."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.info("the work of a session that was cut off failed: %s", error)
 
 
 def _admit(run: LiveRun, attempt: Attempt) -> None:

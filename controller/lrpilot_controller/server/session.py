@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from lrpilot_controller.core.model import Attempt, Decision, Mode
+from lrpilot_controller.core.model import Attempt, Decision
 from lrpilot_controller.errors import InvalidTelemetry, LRPilotError
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.server import convert
@@ -25,6 +25,8 @@ Message = session_pb2.ControllerMessage
 Context = grpc.aio.ServicerContext[session_pb2.TrainerMessage, session_pb2.ControllerMessage]
 # A trainer says who it is with its first message; a connection that says nothing is let go.
 HELLO_TIMEOUT_S = 30.0
+# A peer that reads nothing cannot be written to; its stream is cut after this time.
+FAREWELL_S = 0.5
 
 
 class SessionServicer(session_pb2_grpc.SessionServiceServicer):
@@ -65,7 +67,7 @@ class _Session:
     def __init__(self, runs: Runs, context: Context) -> None:
         self._runs = runs
         self._context = context
-        self._outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the end
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._run: LiveRun | None = None
         self.name = "?"
@@ -78,19 +80,22 @@ class _Session:
         """
         attempt = await self._greet(requests)
         assert self._run is not None
-        tasks = [
-            asyncio.create_task(self._read(requests, attempt)),
-            asyncio.create_task(self._write()),
-        ]
+        reader = asyncio.create_task(self._read(requests, attempt))
+        writer = asyncio.create_task(self._write())
         try:
-            done, _ = await asyncio.wait([*tasks, self._ended], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                [reader, writer, self._ended], return_when=asyncio.FIRST_COMPLETED
+            )
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            reader.cancel()
             await self._runs.close(self._run, self)
+            # gRPC could not end a stream whose last message was cancelled half-way.
+            self._outbox.put_nowait(None)
+            await asyncio.wait([writer], timeout=FAREWELL_S)
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
 
     def decide(self, decision: Decision) -> None:
         """Send a decision."""
@@ -122,7 +127,7 @@ class _Session:
         # What the trainer never saw is sent again; what it saw it answers with a receipt.
         welcome = session_pb2.Welcome(
             daemon_version=VERSION,
-            mode=convert.mode_to(attempt.mode if attempt.world_size <= 1 else Mode.OBSERVE),
+            mode=convert.mode_to(attempt.mode),
             steps_known=self._run.next_seq - 1,
         )
         self._send(Message(welcome=welcome))
@@ -155,8 +160,11 @@ class _Session:
         self._outbox.put_nowait(message)
 
     async def _write(self) -> None:
-        while True:
-            message = await self._outbox.get()
+        while (message := await self._outbox.get()) is not None:
             while message.WhichOneof("body") is None and not self._outbox.empty():
-                message = self._outbox.get_nowait()  # a later message acknowledges more
+                later = self._outbox.get_nowait()
+                if later is None:
+                    await self._context.write(message)
+                    return
+                message = later  # it acknowledges more
             await self._context.write(message)

@@ -73,7 +73,7 @@ class Review:
                 optuna.logging.set_verbosity(optuna.logging.WARNING)
                 storage = studies.open_file(path, _TIMEOUT_S, create=False)
             except ImportError as error:
-                raise _not_installed(error) from error
+                raise not_installed(error) from error
             owned.callback(storage.engine.dispose)
             owned.callback(storage.remove_session)
             yield cls(optuna.storages.get_storage(storage), directory)
@@ -107,7 +107,7 @@ class Review:
             import optuna_dashboard
             from optuna.artifacts import FileSystemArtifactStore
         except ImportError as error:
-            raise _not_installed(error) from error
+            raise not_installed(error) from error
         artifacts = self._directory / studies.ARTIFACTS
         artifacts.mkdir(mode=0o700, exist_ok=True)
         app = optuna_dashboard.wsgi(
@@ -163,9 +163,9 @@ def _guarded(app: _App) -> _App:
     """Lets only pages of this dashboard speak to it: it has no login, and it can delete."""
 
     def guarded(environ: _Environ, start: _Start) -> Iterable[bytes]:
-        asked = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
         origin = environ.get("HTTP_ORIGIN")
-        if asked in _OURSELVES and (not origin or urlsplit(origin).hostname in _OURSELVES):
+        asked = _host(f"//{environ.get('HTTP_HOST', '')}")
+        if asked in _OURSELVES and (not origin or _host(origin) in _OURSELVES):
             return app(environ, start)
         start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
         return [f"This dashboard answers only as http://{HOST} or http://localhost.\n".encode()]
@@ -173,7 +173,15 @@ def _guarded(app: _App) -> _App:
     return guarded
 
 
-def _not_installed(error: ImportError) -> LRPilotError:
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def not_installed(error: ImportError) -> LRPilotError:
+    """What to do where Optuna or its dashboard cannot be imported."""
     return ConfigError(
         f"the dashboard is not installed ({error}): pip install 'lrpilot[controller]'"
     )

@@ -10,25 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.streams import (
-    ATTEMPT,
-    LR,
-    Quadratic,
-    Trainer,
-    decisions,
-    descent,
-    explosion,
-    outcomes,
-    proven,
-    refusals,
-    signals,
-)
 
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
     Decided,
     Input,
     Noticed,
+    OutcomeMeasured,
     Output,
     ReceiptArrived,
     SaidGoodbye,
@@ -50,6 +38,19 @@ from lrpilot_controller.core.model import (
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.journal.plain import to_plain
+from support.streams import (
+    ATTEMPT,
+    LR,
+    Quadratic,
+    Trainer,
+    decisions,
+    descent,
+    explosion,
+    outcomes,
+    proven,
+    refusals,
+    signals,
+)
 
 NAN = math.nan
 
@@ -306,7 +307,17 @@ def test_an_expired_decision_is_decided_anew(trainer: Trainer) -> None:
     assert trainer.engine.view.rollbacks == 0
 
 
-@pytest.mark.parametrize("status", ["rejected", "stale", "superseded"])
+def test_a_snapshot_that_the_trainer_cannot_restore_is_not_asked_for_again(
+    trainer: Trainer,
+) -> None:
+    (first,) = blown_up(trainer).decisions
+    (second,) = decisions(trainer.answer(first, DecisionStatus.REJECTED))
+    assert (second.id, second.action, second.restore_snapshot) == (2, Action.CUT, None)
+    # Whoever rejects that as well is not asked for ever.
+    assert trainer.answer(second, DecisionStatus.REJECTED) == []
+
+
+@pytest.mark.parametrize("status", ["stale", "superseded"])
 def test_a_decision_that_was_not_followed_changes_nothing(trainer: Trainer, status: str) -> None:
     (decision,) = blown_up(trainer).decisions
     assert trainer.answer(decision, DecisionStatus(status)) == []
@@ -518,7 +529,7 @@ def test_the_output_does_not_depend_on_how_samples_were_batched(
     whole = list(joined(events))
     parts = split(whole, itertools.cycle(sizes).__next__)
     expected = as_json(feed(events))
-    assert "ROLLBACK".lower() in expected
+    assert "rollback" in expected
     assert as_json(feed(whole)) == expected
     assert as_json(feed(list(parts))) == expected
 
@@ -648,7 +659,7 @@ GARBAGE = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(ATTEMPTS, st.lists(GARBAGE, max_size=40))
 def test_garbage_neither_breaks_the_engine_nor_passes_the_bounds(
     attempt: object, events: list[Input]
@@ -671,8 +682,8 @@ def test_garbage_neither_breaks_the_engine_nor_passes_the_bounds(
                     for s in decision.plan.segments
                     for v in (s.start_value, s.end_value)
                 )
-        for outcome in outcomes(engine.feed(Noticed("t1", 1, "", 0, ""))):
-            assert math.isfinite(outcome.gain)
+            if isinstance(output, OutcomeMeasured):
+                assert -1 <= output.outcome.gain <= 1
 
 
 @settings(deadline=None, max_examples=100)

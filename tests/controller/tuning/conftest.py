@@ -1,6 +1,7 @@
 """Runs as a daemon journals them, and trials as a reviewer finds them."""
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import QueuePool
 
 from lrpilot_controller.core.events import (
     Decided,
@@ -182,17 +184,30 @@ def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def really_made() -> None:
+    """For tests of how the file is made."""
+
+
 @pytest.fixture(autouse=True)
 def _made_by_copying(
     request: pytest.FixtureRequest, empty_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "really_made" not in request.keywords:
+    if "really_made" not in request.fixturenames:
         monkeypatch.setattr(studies, "_create", lambda path, _: shutil.copy(empty_file, path))
 
 
 @contextmanager
 def _opened(database: Path) -> Iterator[Any]:
-    storage = studies.open_file(database, 5, create=False)
+    storage = optuna.storages.RDBStorage(
+        "sqlite://",
+        engine_kwargs={
+            "creator": lambda: sqlite3.connect(database, timeout=5, check_same_thread=False),
+            "poolclass": QueuePool,
+        },
+        skip_compatibility_check=True,
+        skip_table_creation=True,
+    )
     try:
         yield optuna.storages.get_storage(storage)
     finally:

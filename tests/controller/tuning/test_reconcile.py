@@ -93,17 +93,18 @@ def test_a_blow_up_after_it_is_complete_and_negative(
     assert trial.user_attrs["outcome"] == "rolled_back"
 
 
-@pytest.mark.parametrize("status", ["expired", "rejected", "stale", "superseded"])
 def test_what_was_not_applied_teaches_nothing(
-    status: str, run: Any, journal: SqlJournal, storage: Path, trials: Trials
+    run: Any, journal: SqlJournal, storage: Path, trials: Trials
 ) -> None:
-    run.decide(1)
-    run.receipt(1, DecisionStatus(status), "beyond step 120")
+    statuses = ["expired", "rejected", "stale", "superseded"]
+    for number, status in enumerate(statuses, 1):
+        run.decide(number)
+        run.receipt(number, DecisionStatus(status), "beyond step 120")
     reconcile(storage, journal)
-    (trial,) = trials()
-    assert (trial.state, trial.value) == (TrialState.FAIL, None)
-    assert trial.user_attrs["outcome"] == trial.user_attrs["status"] == status
-    assert "applied_step" not in trial.user_attrs
+    for trial, status in zip(trials(), statuses, strict=True):
+        assert (trial.state, trial.value) == (TrialState.FAIL, None)
+        assert trial.user_attrs["outcome"] == trial.user_attrs["status"] == status
+        assert "applied_step" not in trial.user_attrs
 
 
 def test_an_unfinished_probation_teaches_nothing(
@@ -143,28 +144,18 @@ def test_a_note_decision_is_no_trial(run: Any, journal: SqlJournal, storage: Pat
     assert not (storage / "optuna.db").exists()
 
 
-@pytest.mark.parametrize("answered", [False, True])
-def test_what_may_still_be_answered_is_running(
-    answered: bool, run: Any, journal: SqlJournal, storage: Path, trials: Trials
-) -> None:
-    run.decide(1)
-    if answered:
-        run.receipt(1)
-    reconcile(storage, journal)
-    (trial,) = trials()
-    assert trial.state is TrialState.RUNNING
-    assert trial.user_attrs["outcome"] == ("on_probation" if answered else "pending")
-
-
 def test_running_becomes_complete(
     run: Any, journal: SqlJournal, storage: Path, trials: Trials, note: Callable[[int], str]
 ) -> None:
     run.decide(1)
     reconcile(storage, journal)
     assert "has not answered" in note(0)
+    assert trials()[0].user_attrs["outcome"] == "pending"
     run.receipt(1)
     reconcile(storage, journal)
     assert "on probation" in note(0)
+    assert trials()[0].user_attrs["outcome"] == "on_probation"
+    assert trials()[0].state is TrialState.RUNNING
     run.outcome(1, gain=0.3)
     reconcile(storage, journal)
     (trial,) = trials()
@@ -215,6 +206,7 @@ def test_twice_makes_no_second_trial(
     assert [len(found) for found in first.values()] == [3]
 
 
+@pytest.mark.usefixtures("really_made")
 def test_a_deleted_file_is_rebuilt_alike(
     run: Any, journal: SqlJournal, storage: Path, database: Path, trials: Trials, note: Any
 ) -> None:
@@ -332,36 +324,28 @@ def test_a_full_study_is_rolled_over(
     assert ids == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize(
-    ("factor", "low", "high"),
-    [(1 / 3, 1 / 9, 1.0), (0.1, 0.1, 1.0), (2.5, 1 / 9, 2.5)],
-)
 def test_the_range_is_around_the_rule_and_holds_the_factor(
-    factor: float,
-    low: float,
-    high: float,
-    run: Any,
-    journal: SqlJournal,
-    storage: Path,
-    trials: Trials,
+    run: Any, journal: SqlJournal, storage: Path, trials: Trials
 ) -> None:
-    applied(run, factor=factor)
+    expected = [(1 / 3, 1 / 9, 1.0), (0.1, 0.1, 1.0), (2.5, 1 / 9, 2.5)]
+    for number, (factor, *_) in enumerate(expected, 1):
+        applied(run, number, factor=factor)
     reconcile(storage, journal)
-    (trial,) = trials()
-    range_ = trial.distributions["factor"]
-    assert isinstance(range_, optuna.distributions.FloatDistribution)
-    assert range_.log
-    assert (range_.low, range_.high) == (pytest.approx(low), pytest.approx(high))
-    assert trial.params["factor"] == pytest.approx(factor)
+    for trial, (factor, low, high) in zip(trials(), expected, strict=True):
+        range_ = trial.distributions["factor"]
+        assert isinstance(range_, optuna.distributions.FloatDistribution)
+        assert range_.log
+        assert (range_.low, range_.high) == (pytest.approx(low), pytest.approx(high))
+        assert trial.params["factor"] == pytest.approx(factor)
 
 
-@pytest.mark.parametrize("factor", [0.0, float("nan"), -1.0])
 def test_a_factor_that_no_range_can_hold_is_left_out(
-    factor: float, run: Any, journal: SqlJournal, storage: Path, trials: Trials
+    run: Any, journal: SqlJournal, storage: Path, trials: Trials
 ) -> None:
-    applied(run, factor=factor)
+    for number, factor in enumerate([0.0, float("nan"), -1.0], 1):
+        applied(run, number, factor=factor)
     reconcile(storage, journal)
-    assert trials()[0].params == {}
+    assert [trial.params for trial in trials()] == [{}, {}, {}]
 
 
 def test_evidence_that_json_cannot_hold_is_text(
@@ -385,22 +369,17 @@ def test_the_probation_is_the_smoothed_loss_of_the_new_branch(
     run.losses(132, [float("nan"), *[1.0] * 30])
     run.outcome(1)
     run.losses(170, [99.0] * 5)
+    run.decide(2)
+    run.receipt(2)
+    run.losses(202, [3.0, 3.0, 3.0])
+    run.outcome(2)
     reconcile(storage, journal)
+    assert trials()[1].intermediate_values == {0: 3.0, 1: 3.0, 2: 3.0}
     curve = trials()[0].intermediate_values
     assert len(curve) == 10
     assert (min(curve), max(curve)) == (0, 60)
     assert curve[0] == 2.0
     assert curve[60] == pytest.approx(1 + 0.9**30)
-
-
-def test_a_short_probation_is_told_whole(
-    run: Any, journal: SqlJournal, storage: Path, trials: Trials
-) -> None:
-    applied(run)
-    run.losses(102, [2.0, 2.0, 2.0])
-    run.outcome(1)
-    reconcile(storage, journal)
-    assert trials()[0].intermediate_values == {0: 2.0, 1: 2.0, 2: 2.0}
 
 
 def test_the_note_is_a_log_entry(
@@ -451,6 +430,7 @@ def test_only_the_first_trials_have_notes(
     assert [bool(note(number)) for number in range(3)] == [True, False, False]
 
 
+@pytest.mark.usefixtures("really_made")
 def test_files_are_the_owners_alone(run: Any, journal: SqlJournal, storage: Path) -> None:
     old = os.umask(0o022)
     try:
@@ -465,6 +445,7 @@ def test_files_are_the_owners_alone(run: Any, journal: SqlJournal, storage: Path
     assert modes == {"optuna.db": 0o600, "artifacts": 0o700, "optuna.lock": 0o600}
 
 
+@pytest.mark.usefixtures("really_made")
 def test_the_file_is_in_wal_mode(run: Any, journal: SqlJournal, storage: Path) -> None:
     run.decide(1)
     reconcile(storage, journal)

@@ -228,6 +228,7 @@ def test_a_broken_storage_is_told_once_and_caught_up_with(
 
 
 @pytest.mark.parametrize("side_files", [False, True])
+@pytest.mark.usefixtures("really_made")
 def test_a_file_that_is_deleted_meanwhile_is_rebuilt(
     side_files: bool,
     run: Any,

@@ -1,0 +1,178 @@
+"""`lrpilot.attach`: what it accepts, what it refuses with a reason, and when it stays inert."""
+
+from pathlib import Path
+from typing import Any
+
+import lrpilot
+import pytest
+import torch
+from lrpilot.testing import FakeDaemon
+from lrpilot.torch.options import Options
+from torch import nn
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
+    fake = FakeDaemon()
+    monkeypatch.setattr(Options, "_connect", lambda self: fake)
+    return fake
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(3, 1)
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"search": True}, "search=True: this version guards"),
+        ({"search": "yes"}, "search='yes'"),
+        ({"mode": "advise"}, "mode='advise': 'auto', 'observe' or 'off'"),
+        ({"total_steps": 0}, "total_steps=0: a whole number >= 1"),
+        ({"total_steps": 1.5}, "total_steps=1.5"),
+        ({"steps_per_epoch": -3}, "steps_per_epoch=-3"),
+        ({"project": "a/b"}, "project='a/b': 1 to 200"),
+        ({"run": ""}, "run=''"),
+        ({"min_lr": -1.0}, "min_lr=-1.0"),
+        ({"max_lr": float("inf")}, "max_lr=inf"),
+        ({"min_lr": 0.5, "max_lr": 0.2}, "min_lr <= max_lr"),
+        ({"token": "secret"}, "token"),
+        ({"connect_timeout": -1}, "connect_timeout=-1"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_is_allowed(
+    model: nn.Module, daemon: FakeDaemon, keywords: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        lrpilot.attach(sgd(model), model=model, **keywords)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "unix:", "10.0.0.1:50051", "host:port"])
+def test_an_address_that_cannot_be_is_refused_at_once(model: nn.Module, address: str) -> None:
+    with pytest.raises(ValueError, match=r"address|unix|loopback|TLS"):
+        lrpilot.attach(sgd(model), model=model, address=address)
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "ASGD", "Rprop"])
+def test_an_optimizer_that_cannot_be_controlled_is_refused_with_what_to_use(
+    model: nn.Module, daemon: FakeDaemon, name: str
+) -> None:
+    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=f"{name} is not supported: .*use"):
+        lrpilot.attach(optimizer, model=model)
+
+
+def test_arguments_of_the_wrong_kind_are_type_errors(model: nn.Module, daemon: FakeDaemon) -> None:
+    with pytest.raises(TypeError, match="optimizer is a str"):
+        lrpilot.attach("adam", model=model)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="model is a dict"):
+        lrpilot.attach(sgd(model), model={})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="stateful holds a int"):
+        lrpilot.attach(sgd(model), model=model, stateful=[3])  # type: ignore[list-item]
+
+
+def test_an_optimizer_without_parameters_is_refused(model: nn.Module, daemon: FakeDaemon) -> None:
+    optimizer = sgd(model)
+    optimizer.param_groups[0]["params"] = []
+    with pytest.raises(ValueError, match="no parameters"):
+        lrpilot.attach(optimizer, model=model)
+
+
+def test_a_scheduler_of_another_optimizer_is_refused(model: nn.Module, daemon: FakeDaemon) -> None:
+    other = torch.optim.lr_scheduler.StepLR(sgd(model), 3)
+    with pytest.raises(ValueError, match="does not drive the optimizer"):
+        lrpilot.attach(sgd(model), model=model, scheduler=other)
+
+
+def test_a_scheduler_that_was_not_passed_is_asked_for(model: nn.Module, daemon: FakeDaemon) -> None:
+    optimizer = sgd(model)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    with pytest.warns(UserWarning, match="scheduler=..."):
+        lrpilot.attach(optimizer, model=model)
+    assert scheduler.optimizer is optimizer
+
+
+def test_the_scheduler_gets_its_optimizer_back_at_the_end(
+    model: nn.Module, daemon: FakeDaemon
+) -> None:
+    optimizer = sgd(model)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    for _ in range(2):  # as in a notebook, where a cell is run again
+        with lrpilot.attach(optimizer, model=model, scheduler=scheduler):
+            assert scheduler.optimizer is not optimizer
+        assert scheduler.optimizer is optimizer
+    lrpilot.attach(optimizer, model=model, scheduler=scheduler)
+    lrpilot.attach(optimizer, model=model, scheduler=scheduler).close()
+
+
+@pytest.mark.parametrize("off", ["mode", "environment"])
+def test_off_is_inert(
+    model: nn.Module, daemon: FakeDaemon, off: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keywords = {}
+    if off == "mode":
+        keywords["mode"] = "off"
+    else:
+        monkeypatch.setenv("LRPILOT", "off")
+    optimizer = sgd(model)
+    with lrpilot.attach(optimizer, model=model, **keywords) as pilot:  # type: ignore[arg-type]
+        pilot.step(1.0)
+        pilot.validate(1.0)
+        pilot.settle()
+        assert list(pilot.batches([1, 2])) == [1, 2]
+    assert pilot.step_count == 1
+    assert pilot.lrs == [0.1]
+    assert pilot.state_dict()["step"] == 1
+    assert daemon.hello is None
+    assert not pilot.should_stop
+
+
+def test_the_start_snapshot_is_of_the_weights_just_before_the_first_update(
+    model: nn.Module, daemon: FakeDaemon
+) -> None:
+    optimizer = sgd(model)
+    pilot = lrpilot.attach(optimizer, model=model)
+    assert pilot.summary().snapshots == 0
+    with torch.no_grad():  # as a checkpoint that is loaded after attach
+        for parameter in model.parameters():
+            parameter.fill_(2.0)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    pilot.step(1.0)
+    pilot._trainer.restore(0, rng=False)
+    assert all(bool((p == 2.0).all()) for p in model.parameters())
+
+
+def test_what_a_later_version_will_do_is_refused_by_name(
+    model: nn.Module, daemon: FakeDaemon
+) -> None:
+    pilot = lrpilot.attach(sgd(model), model=model)
+    with pytest.raises(NotImplementedError, match="cannot search"):
+        pilot.search(lambda batch: 1.0, [])
+    with pytest.raises(NotImplementedError, match="decay"):
+        pilot.finish(10)
+
+
+def test_a_run_without_a_name_is_named_after_its_script(
+    model: nn.Module, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "finetune.py")])
+    pilot = lrpilot.attach(sgd(model), model=model)
+    pilot.step(1.0)
+    assert daemon.hello is not None
+    script, date, letters = daemon.hello.run.name.split("-")
+    assert (script, len(date), len(letters)) == ("finetune", 8, 4)
+
+
+def test_without_a_model_there_are_no_snapshots(model: nn.Module, daemon: FakeDaemon) -> None:
+    pilot = lrpilot.attach(sgd(model), model=None)
+    pilot.step(1.0)
+    assert daemon.hello is not None
+    assert not daemon.hello.capabilities.snapshot
+    assert pilot.summary().snapshots == 0

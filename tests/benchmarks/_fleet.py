@@ -1,0 +1,283 @@
+"""Many simulated trainers in one process: what each would send, when its client would send it.
+
+Run as `python -m tests.benchmarks._fleet ADDRESS JOBS WINDOW_S`; prints a line of JSON when all
+jobs run, and one per window from then on, until it is ended.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from lrpilot.client.session import OPTIONS
+from lrpilot.client.timing import EAGER_S, Pace
+from lrpilot.snapshots import DEFAULT_INTERVAL
+from lrpilot_proto.v1 import model_pb2, session_pb2, session_pb2_grpc
+from tests.benchmarks._report import percentile
+
+RATE = 100.0  # steps per second of a job
+LR = 0.1
+HORIZON = 8192  # length of the loss curves, which then go round at their flat end
+CURVES = 8
+# What the client's own CPU time per flush is, about; it enters into the pace of flushes.
+FLUSH_COST_S = 100e-6
+OPENINGS_PER_S = 100
+# Beyond the eager second, in which flushes are more frequent than later.
+SETTLE_S = EAGER_S + 1.0
+
+Up, Down = session_pb2.TrainerMessage, session_pb2.ControllerMessage
+
+
+def hello(name: str) -> Any:
+    """The first message of a guarded run without a horizon: snapshots are at their most frequent."""
+    return Up(
+        hello=session_pb2.Hello(
+            run=model_pb2.RunName(project="bench", name=name),
+            attempt=f"{name}-1",
+            client_version="0",
+            groups=[session_pb2.ParamGroup(name="all", base_lr=LR)],
+            optimizer="SGD",
+            mode="MODE_AUTO",
+            min_lr=LR * 1e-4,
+            max_lr=LR,
+            capabilities=session_pb2.Capabilities(snapshot=True, stop=True),
+            world_size=1,
+            oldest_seq=1,
+        )
+    )
+
+
+def batch(first_step: int, losses: Sequence[float], branch: int = 0) -> Any:
+    """Consecutive train losses; step k has seq k + 1."""
+    count = len(losses)
+    return Up(
+        telemetry=session_pb2.Telemetry(
+            first_seq=first_step + 1,
+            kind=[session_pb2.ITEM_KIND_TRAIN] * count,
+            step=range(first_step, first_step + count),
+            branch=[branch] * count,
+            program=[0] * count,
+            loss=losses,
+            lrs=[LR],
+        )
+    )
+
+
+def snapshot(number: int, step: int) -> Any:
+    """The report of a snapshot; the first one is the state the run starts with."""
+    return Up(
+        report=session_pb2.Report(
+            report_seq=number,
+            before_seq=step + 1,
+            snapshot=session_pb2.SnapshotTaken(id=number, step=step, proven=number == 1),
+        )
+    )
+
+
+def descents() -> list[list[float]]:
+    """Healthy curves, with the noise of a minibatch."""
+    found = []
+    for seed in range(CURVES):
+        rng = random.Random(seed)
+        found.append(
+            [0.5 + 2 * math.exp(-k / 1000) + rng.gauss(0, 0.02) for k in range(HORIZON)]
+        )
+    return found
+
+
+class Job:
+    """One trainer at `RATE` steps per second."""
+
+    def __init__(self, fleet: "Fleet", index: int) -> None:
+        self._fleet = fleet
+        self._name = f"job{index}-{os.getpid()}"
+        self._losses = fleet.curves[index % CURVES]
+        self._step = 0  # steps sent
+        self._snapshots = 0
+        self._proven = 0
+        self._next_snapshot = 0
+        self._sent: deque[tuple[int, float]] = deque()
+        self._pace = Pace()
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Train until cancelled."""
+        async with grpc.aio.insecure_channel(self._fleet.address, options=OPTIONS) as channel:
+            call = session_pb2_grpc.SessionServiceStub(channel).Session()
+            await call.write(hello(self._name))
+            assert (await call.read()).WhichOneof("body") == "welcome"
+            ready.set()
+            listening = asyncio.create_task(self._listen(call))
+            try:
+                await self._train(call)
+            finally:
+                listening.cancel()
+
+    async def _train(self, call: Any) -> None:
+        start = time.monotonic()
+        self._pace.opened(start)
+        await self._take_snapshot(call)
+        while True:
+            now = time.monotonic()
+            at_snapshot = start + self._next_snapshot / RATE if self._may_snapshot else math.inf
+            wait = min(self._pace.due(now, urgent=False), at_snapshot - now)
+            if wait > 0:
+                await asyncio.sleep(wait)
+                continue
+            done = int((now - start) * RATE)
+            due = self._may_snapshot and done >= self._next_snapshot
+            if due:
+                done = max(self._step, self._next_snapshot)
+            await self._flush(call, done)
+            if due:
+                await self._take_snapshot(call)
+
+    async def _flush(self, call: Any, done: int) -> None:
+        now = time.monotonic()
+        count = done - self._step
+        if count > 0:
+            begin = self._step % (HORIZON - 4096)
+            message = batch(self._step, self._losses[begin : begin + count])
+            self._step = done
+            self._sent.append((done, now))
+            await call.write(message)
+            self._fleet.sent += 1
+        self._pace.flushed(now, count, FLUSH_COST_S)
+
+    @property
+    def _may_snapshot(self) -> bool:
+        return self._proven == self._snapshots
+
+    async def _take_snapshot(self, call: Any) -> None:
+        self._snapshots += 1
+        if self._snapshots == 1:
+            self._proven = 1
+        self._next_snapshot = self._step + DEFAULT_INTERVAL
+        await call.write(snapshot(self._snapshots, self._step))
+        self._fleet.sent += 1
+
+    async def _listen(self, call: Any) -> None:
+        while (message := await call.read()) is not grpc.aio.EOF:
+            now = time.monotonic()
+            while self._sent and self._sent[0][0] <= message.acked_seq:
+                self._fleet.latencies.append(now - self._sent.popleft()[1])
+            body = message.WhichOneof("body")
+            if body == "proven":
+                self._proven = message.proven.id
+            elif body == "decision":
+                self._fleet.decisions += 1
+
+
+class Fleet:
+    """All jobs, and what they measured since the last window began."""
+
+    def __init__(self, address: str, jobs: int) -> None:
+        self.address = address
+        self.curves = descents()
+        self.latencies: list[float] = []
+        self.sent = 0
+        self.decisions = 0
+        self._jobs = [Job(self, index) for index in range(jobs)]
+
+    async def run(self, window_s: float) -> None:
+        """Print a line per window until cancelled."""
+        tasks = []
+        for job in self._jobs:
+            ready = asyncio.Event()
+            tasks.append(asyncio.create_task(job.run(ready)))
+            await asyncio.gather(ready.wait(), asyncio.sleep(1 / OPENINGS_PER_S))
+        await asyncio.sleep(SETTLE_S)
+        print(json.dumps({"jobs": len(tasks)}), flush=True)
+        while True:
+            self.latencies.clear()
+            self.sent = 0
+            begin, cpu = time.monotonic(), time.process_time()
+            await asyncio.sleep(window_s)
+            took = time.monotonic() - begin
+            for task in tasks:
+                if task.done():
+                    task.result()
+            print(json.dumps(self._window(took, time.process_time() - cpu)), flush=True)
+
+    def _window(self, took: float, cpu: float) -> dict[str, Any]:
+        found = self.latencies or [math.inf]
+        return {
+            "seconds": round(took, 3),
+            "messages_per_s": round(self.sent / took, 1),
+            "ack_p50_ms": round(1000 * percentile(found, 0.5), 2),
+            "ack_p99_ms": round(1000 * percentile(found, 0.99), 2),
+            "acks": len(self.latencies),
+            "decisions": self.decisions,
+            "generator_cpu": round(cpu / took, 3),
+        }
+
+
+# -- for those who start a fleet
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Child processes that start meanwhile stay on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[core % len(before)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class FleetProcess:
+    """A fleet beside this process."""
+
+    def __init__(self, address: str, jobs: int, window_s: float) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks._fleet", address, str(jobs)]
+        root = Path(__file__).parents[2]
+        with pinned(1):
+            self._process = subprocess.Popen(
+                [*command, str(window_s)], stdout=subprocess.PIPE, text=True, cwd=root
+            )
+        self.line()  # all jobs run
+
+    def line(self) -> dict[str, Any]:
+        """The next window, once it is over."""
+        assert self._process.stdout is not None
+        text = self._process.stdout.readline()
+        if not text:
+            raise RuntimeError("the load generator ended")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def end(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(Fleet(sys.argv[1], int(sys.argv[2])).run(float(sys.argv[3])))

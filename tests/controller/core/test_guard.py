@@ -1,0 +1,97 @@
+"""The guard's rule: what it proposes about a signal."""
+
+import pytest
+
+from lrpilot_controller.core.model import (
+    Action,
+    Attempt,
+    ParamGroup,
+    Proposal,
+    Signal,
+    SignalKind,
+)
+from lrpilot_controller.core.policies.guard import GuardPolicy
+from lrpilot_controller.core.settings import GuardSettings
+from lrpilot_controller.core.view import RunView
+
+ATTEMPT = Attempt("t1", (ParamGroup("all", 0.1),), min_lr=1e-3, max_lr=1.0)
+DIVERGENCE = Signal(SignalKind.DIVERGENCE, 500, 490, 0.9, {"level": 5.0, "best": 0.25})
+NANS = Signal(SignalKind.NONFINITE, 500, 499, 1.0, {"count": 2.0})
+RULE = GuardSettings(factor=0.5, escalated_factor=0.2, repeats=2, max_rollbacks=4)
+
+
+def decide(signal: Signal, **known: object) -> Proposal:
+    proposal = decision(signal, **known)
+    assert proposal is not None
+    return proposal
+
+
+def decision(signal: Signal, **known: object) -> Proposal | None:
+    view = RunView(ATTEMPT, step=500, lr=0.1)
+    for name, value in known.items():
+        setattr(view, name, value)
+    return GuardPolicy(RULE).decide(view, signal)
+
+
+@pytest.mark.parametrize("kind", set(SignalKind) - {SignalKind.NONFINITE, SignalKind.DIVERGENCE})
+def test_other_signals_are_not_its_business(kind: SignalKind) -> None:
+    assert decision(Signal(kind, 500, 490, 1.0), snapshot=1) is None
+
+
+def test_one_bad_batch_is_noted() -> None:
+    proposal = decide(Signal(SignalKind.NONFINITE, 500, 500, 0.3), snapshot=1)
+    assert (proposal.action, proposal.factor, proposal.snapshot) == (Action.NOTE, 1.0, None)
+    assert "step 500" in proposal.reason
+
+
+@pytest.mark.parametrize("signal", [DIVERGENCE, NANS])
+def test_a_blow_up_is_rolled_back_and_cut(signal: Signal) -> None:
+    proposal = decide(signal, snapshot=3)
+    assert (proposal.action, proposal.factor, proposal.snapshot) == (Action.ROLLBACK, 0.5, 3)
+    assert proposal.signal is signal
+    for part in ("snapshot 3", "x0.5", "from 0.1", f"since step {signal.since}"):
+        assert part in proposal.reason
+
+
+def test_the_evidence_is_told_in_numbers() -> None:
+    assert "loss 5, best 0.25" in decide(DIVERGENCE, snapshot=3).reason
+    # Two NaN in a row are a divergence as well, with other evidence.
+    bare = Signal(SignalKind.DIVERGENCE, 500, 490, 1.0, {"count": 2.0})
+    assert "since step 490" in decide(bare, snapshot=3).reason
+
+
+@pytest.mark.parametrize(("repeats", "factor"), [(0, 0.5), (1, 0.5), (2, 0.2), (3, 0.2)])
+def test_the_same_snapshot_again_and_again_escalates(repeats: int, factor: float) -> None:
+    proposal = decide(DIVERGENCE, snapshot=3, rollbacks_to={3: repeats, 2: 9}, rollbacks=repeats)
+    assert (proposal.action, proposal.factor) == (Action.ROLLBACK, factor)
+    assert (f"rollback {repeats + 1} to this snapshot" in proposal.reason) is (repeats > 0)
+
+
+def test_too_many_rollbacks_are_a_stop() -> None:
+    proposal = decide(DIVERGENCE, snapshot=3, rollbacks=4)
+    assert proposal.action is Action.STOP
+    assert "4 rollbacks" in proposal.reason
+    assert "guard.max_rollbacks" in proposal.reason
+
+
+def test_rollbacks_that_the_guardrails_do_not_allow_any_more_are_a_stop() -> None:
+    proposal = decide(
+        DIVERGENCE, snapshot=3, rollbacks=2, rolled_back_steps=345, rollbacks_spent=True
+    )
+    assert proposal.action is Action.STOP
+    assert "345 steps" in proposal.reason
+
+
+def test_without_a_snapshot_it_can_only_cut() -> None:
+    proposal = decide(DIVERGENCE, rollbacks=99, cuts=5)
+    assert (proposal.action, proposal.factor, proposal.snapshot) == (Action.CUT, 0.5, None)
+    assert "no snapshot" in proposal.reason
+
+
+def test_nan_weights_stay_nan_at_any_lr() -> None:
+    assert decide(NANS).action is Action.CUT  # the step may have been skipped
+    assert decide(NANS, cuts=1).action is Action.STOP
+
+
+def test_it_is_pure() -> None:
+    assert decide(DIVERGENCE, snapshot=3) == decide(DIVERGENCE, snapshot=3)

@@ -1,0 +1,194 @@
+"""What no policy may pass, and what a person reads where one tried."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrpilot_controller.core.guardrails import Guardrails, Refusal
+from lrpilot_controller.core.model import (
+    Action,
+    Attempt,
+    Decision,
+    DecisionStatus,
+    Mode,
+    ParamGroup,
+    Proposal,
+    Signal,
+    SignalKind,
+)
+from lrpilot_controller.core.settings import Limits
+from lrpilot_controller.core.view import RunView
+
+ATTEMPT = Attempt("t1", (ParamGroup("all", 0.1),), min_lr=1e-3, max_lr=1.0)
+SIGNAL = Signal(SignalKind.DIVERGENCE, 500, 490, 0.9)
+CUT = Proposal(Action.CUT, "the loss rose", SIGNAL, 0.5)
+ROLLBACK = Proposal(Action.ROLLBACK, "the loss rose", SIGNAL, 0.5, snapshot=4)
+NOTE = Proposal(Action.NOTE, "noted", SIGNAL)
+STOP = Proposal(Action.STOP, "no use", SIGNAL)
+
+
+def view(**known: object) -> RunView:
+    made = RunView(ATTEMPT, step=500, branch=2, lr=0.1)
+    for name, value in known.items():
+        setattr(made, name, value)
+    return made
+
+
+def allowed(seen: RunView, proposal: Proposal, limits: Limits | None = None) -> Decision:
+    verdict = Guardrails(limits).judge(seen, proposal, 7)
+    assert isinstance(verdict, Decision), verdict
+    return verdict
+
+
+def refused(seen: RunView, proposal: Proposal, limits: Limits | None = None) -> str:
+    verdict = Guardrails(limits).judge(seen, proposal, 7)
+    assert isinstance(verdict, Refusal), verdict
+    return verdict.reason
+
+
+def test_what_passes_becomes_a_numbered_decision() -> None:
+    decision = allowed(view(scale=0.8), ROLLBACK)
+    assert decision.id == 7
+    assert (decision.action, decision.reason) == (Action.ROLLBACK, "the loss rose")
+    assert (decision.step, decision.branch, decision.signal) == (500, 2, SIGNAL)
+    assert decision.expires_at_step == 500 + 10 * 50
+    assert decision.restore_snapshot == 4
+    assert decision.plan is not None
+    assert decision.plan.end_value == 0.4
+    assert decision.plan.segments[0].start == 500
+    assert (decision.stop, decision.release, decision.factor) == (False, False, 0.5)
+    assert decision.status is DecisionStatus.SENT
+
+
+def test_a_longer_run_waits_longer() -> None:
+    long = replace(ATTEMPT, total_steps=100_000)
+    assert allowed(view(attempt=long), CUT).expires_at_step == 500 + 10 * 2000
+
+
+def test_a_note_and_a_stop_change_no_lr() -> None:
+    for proposal in (NOTE, STOP):
+        decision = allowed(view(), proposal)
+        assert decision.plan is None
+        assert decision.restore_snapshot is None
+        assert decision.factor == 1.0
+        assert decision.stop is (proposal is STOP)
+
+
+def test_a_note_and_a_stop_have_no_budget() -> None:
+    spent = view(rollbacks=99, rolled_back_steps=10**6, last_change_step=499)
+    for proposal in (NOTE, STOP):
+        allowed(spent, proposal)
+
+
+@pytest.mark.parametrize(
+    ("mode", "status"),
+    [
+        (Mode.AUTO, DecisionStatus.SENT),
+        (Mode.OBSERVE, DecisionStatus.SHADOW),
+        (Mode.ADVISE, DecisionStatus.SHADOW),
+        (Mode.OFF, DecisionStatus.SHADOW),
+    ],
+)
+def test_only_auto_sends(mode: Mode, status: DecisionStatus) -> None:
+    assert allowed(view(attempt=replace(ATTEMPT, mode=mode)), CUT).status is status
+
+
+# -- refusals
+
+
+def test_one_decision_at_a_time() -> None:
+    flying = allowed(view(), CUT)
+    for proposal in (CUT, ROLLBACK, NOTE, STOP):
+        reason = refused(view(in_flight=flying), proposal)
+        assert reason == "decision 7 has not been answered yet"
+
+
+def test_the_number_of_rollbacks() -> None:
+    limits = Limits(max_rollbacks=3)
+    allowed(view(rollbacks=2), ROLLBACK, limits)
+    reason = refused(view(rollbacks=3), ROLLBACK, limits)
+    assert "3 rollbacks" in reason
+    assert "limits.max_rollbacks" in reason
+    allowed(view(rollbacks=3), CUT, limits)
+
+
+def test_the_share_of_the_horizon_that_rollbacks_cost() -> None:
+    limits = Limits(max_rolled_back_fraction=0.25)
+    horizon = replace(ATTEMPT, total_steps=1000)
+    allowed(view(attempt=horizon, rolled_back_steps=250), ROLLBACK, limits)
+    reason = refused(view(attempt=horizon, rolled_back_steps=251), ROLLBACK, limits)
+    for part in ("251 of 1000 steps", "25%", "limits.max_rolled_back_fraction"):
+        assert part in reason
+    # Without a horizon there is nothing to take a share of: the number alone limits.
+    allowed(view(rolled_back_steps=10**9), ROLLBACK, limits)
+
+
+def test_a_spent_budget_says_that_it_is_spent_for_good() -> None:
+    spent = Guardrails().judge(view(rollbacks=8), ROLLBACK, 7)
+    cooling = Guardrails().judge(view(last_change_step=499), CUT, 7)
+    assert isinstance(spent, Refusal)
+    assert isinstance(cooling, Refusal)
+    assert (spent.spent, cooling.spent) == (True, False)
+
+
+def test_the_cooldown() -> None:
+    limits = Limits(cooldown_steps=30)
+    reason = refused(view(last_change_step=471), CUT, limits)
+    for part in ("step 471", "30 steps", "limits.cooldown_steps"):
+        assert part in reason
+    allowed(view(last_change_step=470), CUT, limits)
+    # A blow-up that can be undone does not wait.
+    allowed(view(last_change_step=499), ROLLBACK, limits)
+
+
+def test_a_cut_at_the_bound() -> None:
+    reason = refused(view(lr=1e-3), CUT)
+    for part in ("LR 0.001", "min_lr 0.001", "max_lr 1"):
+        assert part in reason
+    # The weights can be put back all the same.
+    decision = allowed(view(lr=1e-3, scale=0.01), ROLLBACK)
+    assert decision.factor == 1.0
+    assert decision.plan is not None
+    assert decision.plan.end_value == 0.01
+
+
+# -- clamping
+
+
+@pytest.mark.parametrize(
+    ("lr", "asked", "given"),
+    [
+        (0.1, 0.5, 0.5),
+        (0.1, 0.001, 0.1),  # the largest change
+        (0.01, 1e3, 10.0),
+        (0.1, 0.1, 0.1),
+        (4e-3, 0.1, 0.25),  # min_lr
+        (0.5, 10.0, 2.0),  # max_lr
+        (1e-5, 0.5, 1.0),  # below the bound by the user's own schedule: not pushed, nor back
+        (20.0, 2.0, 1.0),
+        (20.0, 0.5, 0.5),
+        (0.0, 0.5, 0.5),  # a schedule that is at 0 just now
+    ],
+)
+def test_a_factor_is_clamped(lr: float, asked: float, given: float) -> None:
+    decision = allowed(view(lr=lr), replace(ROLLBACK, factor=asked))
+    assert decision.factor == pytest.approx(given)
+
+
+@given(
+    st.floats(0, 10) | st.floats(),
+    st.floats(allow_nan=False) | st.floats(1e-3, 1e3),
+    st.floats(1.5, 100),
+)
+def test_no_factor_passes_the_bounds(lr: float, asked: float, widest: float) -> None:
+    limits = Limits(max_factor=widest)
+    decision = allowed(view(lr=lr), replace(ROLLBACK, factor=asked), limits)
+    assert 1 / widest <= decision.factor <= widest
+    assert decision.plan is not None
+    assert math.isfinite(decision.plan.end_value)
+    after = lr * decision.factor
+    if ATTEMPT.min_lr <= lr <= ATTEMPT.max_lr:
+        assert ATTEMPT.min_lr * (1 - 1e-12) <= after <= ATTEMPT.max_lr * (1 + 1e-12)

@@ -1,0 +1,126 @@
+"""The configuration file: what it may say, and what a person is told where it cannot be."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from lrpilot_controller.config import load_settings
+from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
+from lrpilot_controller.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "lrpilot.toml"
+
+
+def refused(file: Path, text: str | bytes) -> str:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load_settings(file)
+    assert str(file) in str(caught.value)
+    return str(caught.value)
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert load_settings(None) == CoreSettings()
+
+
+def test_an_empty_file_changes_nothing(file: Path) -> None:
+    file.write_text("")
+    assert load_settings(file) == CoreSettings()
+
+
+def test_every_setting_can_be_set(file: Path) -> None:
+    file.write_text(
+        """
+        probation_steps = 80
+        [guard]
+        factor = 0.5
+        escalated_factor = 0.05
+        repeats = 2
+        max_rollbacks = 5
+        [limits]
+        max_factor = 4
+        max_rollbacks = 6
+        max_rolled_back_fraction = 0.25
+        cooldown_steps = 10
+        """
+    )
+    made = load_settings(file)
+    assert made == CoreSettings(
+        guard=GuardSettings(0.5, 0.05, 2, 5), limits=Limits(4.0, 6, 0.25, 10), probation_steps=80
+    )
+    # A setting that is added to the core and forgotten here would show as its default.
+    flat, default = flatten(asdict(made)), flatten(asdict(CoreSettings()))
+    assert flat.keys() == default.keys()
+    assert [key for key in flat if flat[key] == default[key]] == []
+
+
+def flatten(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def test_a_part_keeps_the_other_defaults(file: Path) -> None:
+    file.write_text("[guard]\nrepeats = 1\n")
+    assert load_settings(file) == CoreSettings(guard=GuardSettings(repeats=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[guard]\nfactor = 1.5", ["guard.factor", "1.5", "less than 1"]),
+        ("[guard]\nfactor = 0", ["guard.factor", "0", "greater than 0"]),
+        ("[guard]\nfactor = nan", ["guard.factor", "nan"]),
+        ('[guard]\nfactor = "half"', ["guard.factor", "'half'", "number"]),
+        ("[guard]\nrepeats = -1", ["guard.repeats", "-1", "greater than or equal to 0"]),
+        ("[guard]\nrepeats = 2.5", ["guard.repeats", "2.5"]),
+        ("[limits]\nmax_factor = 1", ["limits.max_factor", "greater than 1"]),
+        ("[limits]\nmax_rolled_back_fraction = 2", ["limits.max_rolled_back_fraction", "2"]),
+        ("probation_steps = 0", ["probation_steps", "0"]),
+        ("guard = 3", ["guard", "3"]),
+    ],
+)
+def test_a_value_out_of_range_names_key_value_and_limit(
+    file: Path, text: str, parts: list[str]
+) -> None:
+    message = refused(file, text)
+    assert [part for part in parts if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "allowed"),
+    [
+        ("[guard]\nfacto = 0.5", "guard.facto", "escalated_factor, factor, max_rollbacks, repeats"),
+        ("[limit]\nmax_factor = 4", "limit", "guard, limits, probation_steps"),
+        ("cooldown_steps = 4", "cooldown_steps", "guard, limits, probation_steps"),
+    ],
+)
+def test_an_unknown_key_names_the_known_ones(file: Path, text: str, key: str, allowed: str) -> None:
+    message = refused(file, text)
+    assert f"unknown key '{key}'" in message
+    assert allowed in message
+
+
+def test_every_problem_is_told_at_once(file: Path) -> None:
+    message = refused(file, "probation_steps = 0\n[guard]\nfactor = 2\nrepeat = 1")
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize("text", ["[guard", "factor 0.5", b"\xff\xfe"])
+def test_what_is_not_toml(file: Path, text: str | bytes) -> None:
+    refused(file, text)
+
+
+def test_a_file_that_is_not_there(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lrpilot\.toml: cannot be read"):
+        load_settings(file)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(file.parent)

@@ -1,0 +1,144 @@
+"""The demo and every example, run as a user would, against the daemon that they start."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.daemon import cli, environment, until
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEMO = ("-m", "lrpilot.demo")
+
+
+class Home:
+    """A user of our own: a state directory, a runtime directory, and the daemon in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = folder / "state" / "lrpilot"
+        (folder / "run").mkdir(mode=0o700)
+        self.environment = environment(
+            XDG_STATE_HOME=folder / "state", XDG_RUNTIME_DIR=folder / "run", OMP_NUM_THREADS="1"
+        )
+
+    def python(self, *arguments: str | Path, **changes: str) -> "subprocess.CompletedProcess[str]":
+        """Run a script to its end; what it prints goes to no terminal."""
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env=self.environment | changes,
+            cwd=self.storage.parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def end_daemon(self) -> None:
+        """End the daemon that was started here, if one was."""
+        lock = self.storage / "daemon.lock"
+        if not lock.exists():
+            return
+        pid = int(lock.read_text())
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not _lives(pid), what="the daemon's end")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def home(folder: Path) -> Iterator[Home]:
+    """Ended with the test."""
+    one = Home(folder)
+    yield one
+    one.end_daemon()
+
+
+def test_the_demo_tells_its_story(home: Home) -> None:
+    done = home.python(*DEMO, "--steps", "150")
+    assert done.returncode == 0, done.stderr + done.stdout
+    told = done.stdout
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", told), "control characters, and no terminal"
+    assert re.search(r"step 3: the loss is no longer a number", told)
+    assert "the rest of the night would be NaN" in told
+    assert "training loss" in told
+    assert re.search(r"^ *alone +nan$", told, re.MULTILINE)
+    end = re.search(r"^ *under LRPilot +(\d\.\d+)$", told, re.MULTILINE)
+    assert end is not None, told
+    assert float(end[1]) < 3.2
+    assert re.search(r"rollback +LR 5\.34 -> 1\.78", told)
+    assert "150 steps" in told
+
+    # The run is where `lrpilot` looks for it.
+    command = re.search(r"lrpilot (show \S+)$", told, re.MULTILINE)
+    assert command is not None, told
+    shown = cli(*command[1].split(), env=home.environment)
+    assert shown.returncode == 0, shown.stderr
+    assert "rollback" in shown.stdout
+    assert command[1].split()[1] in cli("runs", env=home.environment).stdout
+
+
+def test_the_demo_measures_the_reference_and_takes_other_rates(home: Home) -> None:
+    done = home.python(*DEMO, "--steps", "60", "--multiplier", "1", "--reference", "--seed", "1")
+    assert done.returncode == 0, done.stderr + done.stdout
+    losses = re.findall(
+        r"^ *(?:alone|under LRPilot|best constant LR.*) +(\d\.\d+)$", done.stdout, re.M
+    )
+    assert len(set(losses)) == 1, done.stdout
+    assert len(losses) == 3
+    assert "nothing: this run was healthy" in done.stdout
+
+
+def test_the_demo_says_when_no_daemon_can_be_had(home: Home) -> None:
+    done = home.python(*DEMO, LRPILOT_ADDRESS=f"unix:{home.storage}/nobody.sock")
+    assert done.returncode == 1
+    assert "no daemon could be had: nobody listens at" in done.stdout
+    assert "Traceback" not in done.stderr
+
+    done = home.python(*DEMO, LRPILOT="off")
+    assert done.returncode == 1
+    assert "LRPILOT=off is set" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["torch", "plotext", "sqlalchemy"])
+def test_the_demo_names_what_is_not_installed(home: Home, missing: str) -> None:
+    without = f"import sys; sys.modules[{missing!r}] = None; import lrpilot.demo.__main__ as demo; "
+    done = home.python("-c", without + "sys.exit(demo.main([]))")
+    assert done.returncode == 1
+    line = f'lrpilot demo: not installed: {missing}. Run: pip install "lrpilot[all]"'
+    assert done.stderr.splitlines() == [line]
+
+
+def test_the_raw_example(home: Home) -> None:
+    done = home.python(EXAMPLES / "raw_loop.py")
+    assert done.returncode == 0, done.stderr
+    alone, guarded, *decisions = done.stdout.splitlines()
+    assert re.match(r"mode='off': last loss nan, ", alone)
+    assert _percent(guarded) > 85
+    assert any(re.search(r"step \d+: rollback, LR \S+ -> ", line) for line in decisions)
+
+
+def test_the_lightning_example(home: Home) -> None:
+    pytest.importorskip("pytorch_lightning")
+    done = home.python(EXAMPLES / "lightning_digits.py")
+    assert done.returncode == 0, done.stderr
+    alone, guarded, *decisions = done.stdout.splitlines()
+    assert re.match(r"alone: \d+ epochs, val_loss nan", alone)
+    assert guarded.startswith("under LRPilot")
+    assert _percent(guarded) > 85
+    assert any(re.search(r"step \d+: rollback, LR \S+ -> ", line) for line in decisions)
+
+
+def _percent(line: str) -> float:
+    found = re.search(r"([\d.]+)% of unseen digits right", line)
+    assert found is not None, line
+    return float(found[1])

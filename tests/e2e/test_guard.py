@@ -1,0 +1,95 @@
+"""What the guard does to a raw PyTorch loop, and what it leaves alone."""
+
+import math
+
+import pytest
+from support.daemon import Daemon, until
+from support.training import attach, job, rollbacks, same, train, train_until
+
+
+def test_a_healthy_run_is_left_alone_to_the_last_bit(daemon: Daemon) -> None:
+    """Snapshots are taken and proven meanwhile."""
+    daemon.start()
+    alone = job()
+    train(alone, None, range(400))
+
+    one = job()
+    with attach(one, daemon.address, "run", total_steps=400) as pilot:
+        train(one, pilot, range(400), pause_s=0.001)
+        assert pilot.lrs == [one.optimizer.defaults["lr"]]
+        assert pilot.decisions == []
+        summary = pilot.summary()
+    assert summary.snapshots > 1
+    assert same(one.weights(), alone.weights())
+    story = daemon.story("run")
+    assert story["decisions"] == []
+    assert story["signals"] == []
+    assert story["state"] == "finished"
+    assert story["telemetry"] == {"received": 400, "dropped": 0}
+
+
+def test_one_nan_is_noted_and_nothing_changed(daemon: Daemon) -> None:
+    daemon.start()
+    alone = job()
+    train(alone, None, range(300))
+
+    one = job()
+    with attach(one, daemon.address, "run", total_steps=300) as pilot:
+        train(one, pilot, range(100), pause_s=0.001)
+        one.update()
+        pilot.step(math.nan)
+        train(one, pilot, range(199), pause_s=0.001)
+        assert [(d.action, d.status) for d in pilot.decisions] == [("note", "applied")]
+    assert same(one.weights(), alone.weights())
+    [decision] = daemon.story("run")["decisions"]
+    assert decision["signal"] == "nonfinite"
+    assert decision["lrs_before"] == decision["lrs_after"]
+    assert "nothing changed" in decision["reason"]
+
+
+def test_a_run_that_blows_up_is_rolled_back_and_cut_until_it_learns(daemon: Daemon) -> None:
+    """Three cuts to a third; a snapshot that still blows up then gets a tenth."""
+    daemon.start()
+    one = job(200)
+    with attach(one, daemon.address, "run") as pilot:
+        train_until(one, pilot, lambda: rollbacks(pilot) == 4)
+        train(one, pilot, range(400))
+        changes = [d for d in pilot.decisions if d.action == "rollback"]
+    factors = [d.lrs_after[0] / d.lrs_before[0] for d in changes]
+    assert factors == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0.1])
+    assert one.loss() < 0.1
+    story = daemon.story("run")
+    assert story["state"] == "finished"
+    told = [d for d in story["decisions"] if d["action"] == "rollback"]
+    assert [d["status"] for d in told] == ["applied"] * 4
+    assert [d["outcome"]["verdict"] for d in told] == [*["rolled_back"] * 3, "improved"]
+    assert story["lrs"] == [changes[-1].lrs_after[0]]
+    assert story["cost"]["rolled_back_steps"] > 0
+
+
+def test_a_run_that_cannot_be_saved_is_stopped(daemon: Daemon) -> None:
+    daemon.start()
+    one = job(1e9)
+    with attach(one, daemon.address, "run") as pilot:
+        train_until(one, pilot, lambda: False)
+        assert pilot.should_stop
+        assert rollbacks(pilot) == 8
+        assert pilot.decisions[-1].action == "stop"
+        low = one.optimizer.defaults["lr"] * 1e-4
+        assert pilot.lrs == pytest.approx([low]), "never below the lower bound"
+    story = daemon.story("run")
+    assert story["state"] == "stopped"
+    assert "after 8 rollbacks" in story["decisions"][-1]["reason"]
+
+
+def test_rollbacks_that_cost_half_of_the_run_end_it(daemon: Daemon) -> None:
+    """The other budget: a short run must not be spent on being rolled back."""
+    daemon.start()
+    one = job(1e9)
+    with attach(one, daemon.address, "run", total_steps=60) as pilot:
+        train(one, pilot, range(60), pause_s=0.01)
+        until(lambda: pilot.decisions)
+        assert pilot.should_stop
+        assert 0 < rollbacks(pilot) < 8
+    assert daemon.story("run")["state"] == "stopped"
+    assert "50%" in daemon.story("run")["decisions"][-1]["reason"]

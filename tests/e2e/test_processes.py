@@ -1,0 +1,109 @@
+"""The ways in which people start training processes."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import torch
+from support.daemon import Daemon, environment, script, until
+from support.training import attach, job, train
+
+from lrpilot_proto import rendezvous
+
+
+def test_forked_data_loader_workers(daemon: Daemon) -> None:
+    """No hang, no lost sample, and no warning; Python's own on forking with threads aside."""
+    daemon.start()
+    python = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
+    trainer = script(
+        "workers.py",
+        daemon.address,
+        "run",
+        python=python,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = trainer.communicate(timeout=100)
+    assert (trainer.returncode, err) == (0, "")
+    steps = int(out)
+    assert steps == 4 * 256 // 8
+    assert daemon.seqs("run") == list(range(1, steps + 1))
+    story = daemon.story("run")
+    assert story["state"] == "finished"
+    assert story["attempts"] == 1
+    assert story["telemetry"]["dropped"] == 0
+
+
+def test_two_scripts_share_one_daemon(folder: Path) -> None:
+    env = environment(XDG_STATE_HOME=folder / "state", XDG_RUNTIME_DIR=folder / "runtime")
+    (folder / "runtime").mkdir(mode=0o700)
+    storage = folder / "state" / "lrpilot"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    trainers = [script("auto.py", run, env=env, **pipes) for run in ("one", "two")]
+    daemon = Daemon(folder)
+    daemon.storage, daemon.log_file = storage, storage / "daemon.log"
+    pids: set[int] = set()
+    try:
+        steps = [int(trainer.stdout.readline()) for trainer in trainers if trainer.stdout]
+        pids = set(map(int, re.findall(r"listening on .* pid (\d+)", daemon.log)))
+        for trainer in trainers:
+            trainer.communicate(timeout=30)  # closes stdin: the script ends
+            assert trainer.returncode == 0
+        assert len(pids) == 1, daemon.log
+        assert {int((storage / "daemon.lock").read_text())} == pids
+        sockets = list((folder / "runtime" / "lrpilot").glob("*.sock"))
+        assert [file.stat().st_mode & 0o777 for file in sockets] == [0o600]
+        for run, count in zip(("one", "two"), steps, strict=True):
+            assert daemon.seqs(run)[:count] == list(range(1, count + 1))
+            assert daemon.story(run)["state"] == "finished"
+    finally:
+        for trainer in trainers:
+            trainer.kill()
+            trainer.wait()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_the_socket_of_auto_is_private(folder: Path) -> None:
+    """The same rule on both sides, from the storage directory alone."""
+    path = rendezvous.socket_path(folder)
+    assert path == rendezvous.socket_path(str(folder))
+    assert path != rendezvous.socket_path(folder / "other")
+
+
+def test_a_daemon_ends_after_its_linger(daemon: Daemon) -> None:
+    daemon.start("--linger", "0.5")
+    one = job()
+    with attach(one, daemon.address, "run") as pilot:
+        train(one, pilot, range(100), pause_s=0.01)  # twice its linger, in a session
+        assert pilot.summary().connected
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 0
+    assert not daemon.socket.exists()
+    assert daemon.story("run")["telemetry"]["received"] == 100
+    assert "no session left" in daemon.log
+    until(lambda: not daemon.answers())
+
+
+def test_ranks_are_only_observed(daemon: Daemon) -> None:
+    daemon.start()
+    trainer = script("ranks.py", daemon.address, "run", daemon.folder)
+    assert trainer.wait(timeout=100) == 0
+    ranks = [torch.load(daemon.folder / f"{rank}.pt") for rank in range(2)]
+    # As integers: the weights have become NaN, and NaN is not equal to itself.
+    bits = [
+        [[tensor.view(torch.int32).tolist() for tensor in rank[how]] for rank in ranks]
+        for how in ("watched", "alone")
+    ]
+    assert bits[0][0] == bits[0][1]
+    assert bits[0] == bits[1]
+
+    story = daemon.story("run")
+    assert story["mode"] == "observe"
+    assert story["telemetry"]["received"] == 120
+    assert {signal["kind"] for signal in story["signals"]} >= {"nonfinite"}
+    assert story["decisions"]
+    assert {decision["status"] for decision in story["decisions"]} == {"shadow"}
+    assert daemon.receipts("run") == []

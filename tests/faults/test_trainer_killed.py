@@ -1,0 +1,91 @@
+"""`kill -9` of the trainer, and its next attempt from its checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from support.daemon import Daemon, script, until
+from support.training import attach, job, rollbacks, train, train_until
+
+
+def load(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(checkpoint)
+    return state
+
+
+def test_the_next_attempt_goes_on_from_the_checkpoint(daemon: Daemon) -> None:
+    daemon.start()
+    checkpoint = daemon.folder / "checkpoint.pt"
+    trainer = script("checkpointing.py", daemon.address, "run", checkpoint)
+    try:
+        until(checkpoint.exists)
+        until(lambda: load(checkpoint)["pilot"]["plan"], what="a cut in the checkpoint")
+        until(lambda: load(checkpoint)["pilot"]["step"] >= 400, what="some healthy steps")
+    finally:
+        trainer.kill()
+        trainer.wait()
+    until(lambda: daemon.story("run")["state"] == "lost")
+    first = daemon.story("run")
+    known = len(daemon.seqs("run"))
+
+    state = load(checkpoint)
+    cut = state["optimizer"]["param_groups"][0]["lr"]
+    one = job(50)
+    with attach(one, daemon.address, "run") as pilot:
+        one.model.load_state_dict(state["model"])
+        one.optimizer.load_state_dict(state["optimizer"])
+        pilot.load_state_dict(state["pilot"])
+        assert pilot.step_count == state["pilot"]["step"]
+        train(one, pilot, range(100), pause_s=0.001)
+        assert pilot.lrs == [cut], "the plan survived"
+        assert cut < one.optimizer.defaults["lr"] / 2
+        one.spoil()
+        train_until(one, pilot, lambda: rollbacks(pilot) == 1)
+        assert pilot.lrs[0] < cut
+        train(one, pilot, range(50))
+        steps = pilot.step_count
+        new = [decision.id for decision in pilot.decisions]
+
+    story = daemon.story("run")
+    assert story["run"] == "default/run"
+    assert story["attempts"] == 2
+    assert story["state"] == "finished"
+    assert story["step"] == steps
+    assert story["telemetry"]["received"] == known + steps - state["pilot"]["step"]
+    old = [decision["id"] for decision in first["decisions"]]
+    assert old
+    assert new
+    assert daemon.decided("run") == old + new == sorted({*old, *new}), "ids go on growing"
+
+
+def test_steps_beyond_the_checkpoint_are_made_again(daemon: Daemon) -> None:
+    """What the dead attempt reported beyond its checkpoint does not count as progress."""
+    daemon.start()
+    with attach(one := job(), daemon.address, "run") as pilot:
+        train(one, pilot, range(50))
+        state = {"model": one.model.state_dict(), "optimizer": one.optimizer.state_dict()}
+        state = {**{k: _copy(v) for k, v in state.items()}, "pilot": pilot.state_dict()}
+        train(one, pilot, range(50))
+    assert daemon.story("run")["step"] == 100
+
+    with attach(one := job(), daemon.address, "run") as pilot:
+        one.model.load_state_dict(state["model"])
+        one.optimizer.load_state_dict(state["optimizer"])
+        pilot.load_state_dict(state["pilot"])
+        train(one, pilot, range(10))
+    story = daemon.story("run")
+    assert story["attempts"] == 2
+    assert story["step"] == 60
+    assert story["telemetry"]["received"] == 110
+    with daemon.journal() as journal:
+        from lrpilot_controller.story import story_of
+
+        points = story_of(journal, "run").points
+    assert {point.left for point in points if point.step < 50} == {False}
+    assert {point.left for point in points if point.step >= 60} == {True}
+
+
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
+    import copy
+
+    return copy.deepcopy(state)
