@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrpilot.lightning import LRControllerCallback
 
-EPOCHS = 20
+EPOCHS = 15
 LR = 20.0  # 2 is right here; from 6 on the loss overflows
 Batch = tuple[Tensor, Tensor]
 
@@ -56,8 +56,8 @@ def train(folder: str, guards: list[pl.Callback]) -> None:
     train_set, val_set = torch.utils.data.random_split(data, [1500, len(data) - 1500])
     checkpoint = ModelCheckpoint(folder, monitor="val_loss")
     # By default EarlyStopping ends a run at the first non-finite validation, before it is rolled
-    # back; it still ends one that has brought nothing new for ten epochs.
-    patience = EarlyStopping("val_loss", patience=10, check_finite=False)
+    # back; it still ends one that has brought nothing new for five epochs.
+    patience = EarlyStopping("val_loss", patience=5, check_finite=False)
     usual = [LearningRateMonitor("step"), patience, checkpoint]
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
@@ -67,11 +67,8 @@ def train(folder: str, guards: list[pl.Callback]) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(
-        Digits(),
-        DataLoader(train_set, batch_size=64, shuffle=True),
-        DataLoader(val_set, batch_size=512),
-    )
+    loaders = DataLoader(train_set, 64, shuffle=True), DataLoader(val_set, 512)
+    trainer.fit(Digits(), *loaders)
     metrics = trainer.callback_metrics
     print(
         f"{'under LRPilot' if guards else 'alone'}: {trainer.current_epoch} epochs, "

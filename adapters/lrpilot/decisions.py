@@ -1,10 +1,10 @@
 """Decisions as they reach the trainer: which are followed, and what is remembered of them."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrpilot.plan import Bounds, Plan, Ramp
+from lrpilot.plan import Plan, Ramp
+from lrpilot.rates import Rates
 from lrpilot_proto.v1 import model_pb2
 
 # A run has few decisions; a daemon gone wild must not fill the trainer's memory.
@@ -58,23 +58,16 @@ class Judge:
             return model_pb2.DECISION_STATUS_REJECTED, "this trainer cannot run programs yet"
         return None
 
-    def plan(
-        self,
-        decision: model_pb2.Decision,
-        step: int,
-        bounds: Bounds,
-        base_lrs: Sequence[float],
-        in_force: float,
-    ) -> Plan | None:
-        """The plan that a decision brings, entered from `in_force`; None where it brings none.
+    def plan(self, decision: model_pb2.Decision, rates: Rates) -> Plan | None:
+        """The plan that a decision brings, entered from what is in force; None for none.
 
         Raises:
             PlanError: it cannot be followed.
         """
         if not decision.HasField("plan"):
             return None
-        ramp = Ramp(step, decision.ramp_steps, in_force)
-        return Plan(decision.plan, bounds, base_lrs, ramp)
+        ramp = Ramp(rates.step, decision.ramp_steps, rates.in_force)
+        return Plan(decision.plan, rates.bounds, rates.base_lrs, ramp)
 
     def answered(self, decision: model_pb2.Decision, receipt: model_pb2.Receipt) -> None:
         """Remember a decision and its receipt."""

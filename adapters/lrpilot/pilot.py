@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 from lrpilot.client.base import Transport
 from lrpilot.decisions import AppliedDecision, Judge
 from lrpilot.losses import LossReader
-from lrpilot.plan import Bounds, Plan, plan_from_state, plan_to_state
+from lrpilot.plan import Bounds, plan_from_state, plan_to_state
+from lrpilot.rates import Rates
 from lrpilot.run import RunInfo
 from lrpilot.snapshots import SnapshotKeeper
 from lrpilot.summary import Summary
@@ -53,26 +54,18 @@ class Pilot:
         self._transport = transport
         self._run = run
         self._losses = losses
-        self._bounds = bounds
-        self._base_lrs = tuple(trainer.base_lrs)
-        self._step = 0
+        self._rates = Rates(trainer, bounds, lambda text: self._notice("foreign_lr", text))
         self._branch = 0
         self._seq = 0
-        self._plan: Plan | None = None
         self._opened = False
         self._closed = False
         self._stop = False
         self._worst = -float("inf")
-        self._foreign = False
-        self._seen = trainer.get_lrs()  # by the last step, and as the row that reports it
-        self._row = tuple(self._seen)
-        self._written = self._seen  # by us, or accepted: anything else is somebody else's
         self._judge = Judge()
         controls = transport is not None and run.mode == "auto"
         self._snapshots: SnapshotKeeper | None = None
         if controls and trainer.can_snapshot:
             self._snapshots = SnapshotKeeper(trainer.snapshot, run.total_steps)
-        trainer.on_native_change(self._lr_for)
 
     # -- what a training loop calls
 
@@ -85,32 +78,27 @@ class Pilot:
         Raises:
             TypeError: the loss is neither.
         """
-        transport = self._transport
+        transport, rates = self._transport, self._rates
+        k = rates.step
         if transport is None:
-            self._step += 1
+            rates.step = k + 1
             return
-        lrs = self._trainer.get_lrs()
-        if lrs != self._seen:
-            self._seen, self._row = lrs, tuple(lrs)
-        if lrs != self._written:
-            self._moved(lrs)
-        k, seq = self._step, self._seq + 1
-        self._seq = seq
-        value = self._losses.read(loss, (seq, k, self._branch, self._row))
-        if value is not None:
-            transport.push((seq, TRAIN, k, self._branch, 0, value, self._row))
-            if not value <= self._worst:
-                self._worst = value if value == value else self._worst
-                transport.urgent()
+        row = rates.read()
+        self._seq = seq = self._seq + 1
+        value = self._losses.read(loss, (seq, k, self._branch, row))
+        if value is None:
+            self._push_rows(self._losses.ready())
         else:
-            self._push_ready()
-        self._step = k = k + 1
+            transport.push((seq, TRAIN, k, self._branch, 0, value, row))
+            if not value <= self._worst:
+                self._alarm(value)
+        rates.step = k = k + 1
         if not self._opened:
             self._open()
         if transport.inbox:
             self._listen()
-        if self._plan is not None and k <= self._plan.moves_until:
-            self._write()
+        if rates.plan is not None:
+            rates.advance()
         if self._snapshots is not None and k >= self._snapshots.next_step:
             self._take_snapshot()
 
@@ -125,7 +113,7 @@ class Pilot:
             return
         self._push_rows(self._losses.drain())  # items go in the order of their numbers
         self._seq += 1
-        item = (self._seq, VALIDATION, self._step, self._branch, 0, number, self._row)
+        item = (self._seq, VALIDATION, self._rates.step, self._branch, 0, number, self._rates.row)
         self._transport.push(item)
         if not self._opened:
             self._open()
@@ -161,7 +149,7 @@ class Pilot:
     @property
     def step_count(self) -> int:
         """Optimizer steps that the run executed, rolled-back ones included."""
-        return self._step
+        return self._rates.step
 
     @property
     def should_stop(self) -> bool:
@@ -176,7 +164,7 @@ class Pilot:
     def summary(self) -> Summary:
         """What LRPilot did in this process, and what it cost."""
         return Summary.of(
-            self._run, self._step, self._judge.history, self._transport, self._snapshots
+            self._run, self._rates.step, self._judge.history, self._transport, self._snapshots
         )
 
     def start(self) -> None:
@@ -196,7 +184,7 @@ class Pilot:
         self._push_rows(self._losses.drain())
         if self._opened:
             reason = "stopped" if self._stop and reason == "finished" else reason
-            goodbye = session_pb2.Goodbye(reason=reason, step=self._step)
+            goodbye = session_pb2.Goodbye(reason=reason, step=self._rates.step)
             self._report(session_pb2.Report(goodbye=goodbye))
         transport.close()
         self._transport = None
@@ -222,12 +210,12 @@ class Pilot:
             "project": self._run.project,
             "run": self._run.name,
             "attempt": self._run.attempt,
-            "step": self._step,
+            "step": self._rates.step,
             "branch": self._branch,
             "seq": self._seq,
             "last_decision": self._judge.last_id,
             "generation": self._transport.status.generation if self._transport else 0,
-            "plan": plan_to_state(self._plan),
+            "plan": plan_to_state(self._rates.plan),
             "native_lrs": self._trainer.get_native_lrs(),
         }
 
@@ -243,33 +231,31 @@ class Pilot:
                 f"the pilot's state has version {state.get('version')!r}, this LRPilot reads "
                 f"{STATE_VERSION}: install the LRPilot that saved it"
             )
-        if len(state["native_lrs"]) != len(self._base_lrs):
+        rates = self._rates
+        if len(state["native_lrs"]) != len(rates.base_lrs):
             raise ValueError(
                 f"the pilot's state has {len(state['native_lrs'])} param groups, the optimizer "
-                f"{len(self._base_lrs)}"
+                f"{len(rates.base_lrs)}"
             )
         if self._opened:
             raise RuntimeError("load_state_dict comes before the first pilot.step of an attempt")
         self._run = self._run.resuming(state)
-        self._step, self._branch = state["step"], state["branch"]
+        rates.step, self._branch = state["step"], state["branch"]
         self._judge.last_id = state["last_decision"]
-        self._plan = plan_from_state(state["plan"], self._bounds, self._base_lrs)
         self._trainer.set_native_lrs(state["native_lrs"])
-        self._write()
-        if self._snapshots is not None:
-            self._snapshots.next_step += self._step
+        rates.follow(plan_from_state(state["plan"], rates.bounds, rates.base_lrs))
 
     # -- the line to the daemon
 
     def _open(self) -> None:
         assert self._transport is not None
         self._opened = True
-        hello = self._run.hello(self._trainer, self._bounds)
+        hello = self._run.hello(self._trainer, self._rates.bounds)
         hello.start_step = self._run.start_step
         hello.branch = self._branch
         hello.last_decision_id = self._judge.last_id
-        if self._plan is not None:
-            hello.plan.CopyFrom(self._plan.message)
+        if self._rates.plan is not None:
+            hello.plan.CopyFrom(self._rates.plan.message)
         self._transport.open(hello)
 
     def _report(self, report: session_pb2.Report) -> None:
@@ -280,19 +266,24 @@ class Pilot:
     def _notice(self, kind: str, text: str) -> None:
         log.warning("LRPilot: %s", text)
         self._report(
-            session_pb2.Report(notice=session_pb2.Notice(kind=kind, step=self._step, text=text))
+            session_pb2.Report(
+                notice=session_pb2.Notice(kind=kind, step=self._rates.step, text=text)
+            )
         )
-
-    def _push_ready(self) -> None:
-        self._push_rows(self._losses.ready())
 
     def _push_rows(self, rows: Iterable[tuple[tuple[int, int, int, Any], float]]) -> None:
         assert self._transport is not None
         for (seq, step, branch, lrs), value in rows:
             self._transport.push((seq, TRAIN, step, branch, 0, value, lrs))
             if not value <= self._worst:
-                self._worst = value if value == value else self._worst
-                self._transport.urgent()
+                self._alarm(value)
+
+    def _alarm(self, value: float) -> None:
+        """A loss worse than all before, or NaN: the daemon should see it now."""
+        assert self._transport is not None
+        if value == value:
+            self._worst = value
+        self._transport.urgent()
 
     def _listen(self) -> None:
         """Read the inbox at this step boundary; a fault in it must not reach the loop."""
@@ -302,12 +293,12 @@ class Pilot:
             message = inbox.popleft()
             try:
                 if isinstance(message, model_pb2.Decision):
-                    if self._step < message.not_before_step:
+                    if self._rates.step < message.not_before_step:
                         inbox.append(message)  # looked at again at the next boundary
                     else:
                         self._decide(message)
                 elif isinstance(message, session_pb2.SnapshotProven) and self._snapshots:
-                    self._snapshots.prove(message.id, self._step)
+                    self._snapshots.prove(message.id, self._rates.step)
             except Exception as error:
                 log.exception("LRPilot: a message of the daemon could not be followed")
                 self._notice("fault", f"a message of the daemon could not be followed: {error!r}")
@@ -318,7 +309,7 @@ class Pilot:
         before, branch = self._trainer.get_lrs(), self._branch
         try:
             refusal = self._judge.refusal(
-                decision, self._step, self._branch, controls=self._run.mode == "auto"
+                decision, self._rates.step, self._branch, controls=self._run.mode == "auto"
             )
             status, detail = refusal or self._apply(decision)
         except Exception as error:  # a restore that failed half-way is told, never raised
@@ -327,7 +318,7 @@ class Pilot:
         receipt = model_pb2.Receipt(
             decision_id=decision.id,
             status=status,
-            applied_step=self._step,
+            applied_step=self._rates.step,
             branch_before=branch,
             branch_after=self._branch,
             lrs_before=before,
@@ -339,7 +330,7 @@ class Pilot:
         log.log(*self._judge.line(decision, receipt))
 
     def _apply(self, decision: model_pb2.Decision) -> tuple[model_pb2.DecisionStatus, str]:
-        plan = self._judge.plan(decision, self._step, self._bounds, self._base_lrs, self._in_force)
+        plan = self._judge.plan(decision, self._rates)
         if decision.HasField("restore_snapshot"):
             slot = self._snapshots.slot_of(decision.restore_snapshot) if self._snapshots else None
             if slot is None or self._snapshots is None:
@@ -350,12 +341,11 @@ class Pilot:
             self._trainer.restore(slot, rng=decision.restore_rng)
             self._branch += 1
             self._worst = -float("inf")
-            self._snapshots.rolled_back(self._step)
-        if decision.release:
-            self._plan = None
-        elif plan is not None:
-            self._plan = plan
-        self._write()
+            self._snapshots.rolled_back(self._rates.step)
+        if decision.release or plan is not None:
+            self._rates.follow(plan)
+        else:
+            self._rates.write()
         if decision.stop:
             self._stop = True
             self._trainer.request_stop()
@@ -364,7 +354,7 @@ class Pilot:
     def _take_snapshot(self) -> None:
         assert self._snapshots is not None
         try:
-            taken = self._snapshots.take(self._step)
+            taken = self._snapshots.take(self._rates.step)
         except Exception as error:  # out of memory, most likely: guard on without snapshots
             log.exception("LRPilot: a snapshot failed; this run goes on without snapshots")
             self._snapshots = None
@@ -374,64 +364,7 @@ class Pilot:
             self._report(
                 session_pb2.Report(
                     snapshot=session_pb2.SnapshotTaken(
-                        id=taken[0], step=self._step, branch=self._branch, proven=taken[1]
+                        id=taken[0], step=self._rates.step, branch=self._branch, proven=taken[1]
                     )
                 )
             )
-
-    # -- learning rates
-
-    @property
-    def _in_force(self) -> float:
-        """The plan's value now: 1 where there is none."""
-        return 1.0 if self._plan is None else self._plan.value(self._step)
-
-    def _lr_for(self, group: int, native: float) -> float:
-        """The LR that follows from a native one now."""
-        return native if self._plan is None else self._plan.lr(group, native, self._step)
-
-    def _expected(self) -> list[float]:
-        """The LRs that follow from the native ones now."""
-        native = self._trainer.get_native_lrs()
-        return native if self._plan is None else self._plan.lrs(native, self._step)
-
-    def _write(self) -> None:
-        self._trainer.set_lrs(self._expected())
-        self._written = self._trainer.get_lrs()
-
-    def _moved(self, lrs: list[float]) -> None:
-        """The LRs are not what was written last: the user's scheduler, or somebody else."""
-        if lrs == self._expected():  # the user's scheduler: every step, for most jobs
-            self._written = lrs
-            return
-        if self._plan is None:
-            self._trainer.set_native_lrs(lrs)
-        else:
-            native = self._trainer.get_native_lrs()
-            self._trainer.set_native_lrs(
-                [
-                    _native_after(lr, was, own)
-                    for lr, was, own in zip(lrs, self._written, native, strict=True)
-                ]
-            )
-            if not self._foreign:
-                self._foreign = True
-                self._notice(
-                    "foreign_lr",
-                    f"step {self._step}: the LR was {self._written} and is {lrs}: something else "
-                    "writes it. If that is your scheduler, pass scheduler=... to lrpilot.attach",
-                )
-            self._write()
-        self._written = self._trainer.get_lrs()
-
-
-def _native_after(lr: float, applied: float, native: float) -> float:
-    """The native LR after a foreign writer turned `applied` into `lr`.
-
-    A scheduler in closed form wrote its own native LR; a recursive one multiplied what it found.
-    The nearer of the two, as ratios, is taken.
-    """
-    if lr <= 0 or applied <= 0 or native <= 0:
-        return lr
-    recursive, closed = lr / applied, lr / native
-    return lr if max(closed, 1 / closed) <= max(recursive, 1 / recursive) else native * recursive

@@ -29,6 +29,10 @@ class DaemonExists(LRPilotError):
     """Another daemon holds this socket or this journal."""
 
 
+class Stopping(LRPilotError):
+    """The daemon ends; another one may take its place."""
+
+
 class JournalError(LRPilotError):
     """The journal cannot be used."""
 

@@ -1,6 +1,7 @@
 """The trainer's own check of every decision, and what is remembered of it."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,8 +77,13 @@ def test_a_program_is_refused_with_the_reason() -> None:
 # -- their plans
 
 
+def rates(in_force: float) -> Any:
+    """What a plan is entered from, at step 100."""
+    return SimpleNamespace(step=100, bounds=Bounds(0.01, 1.0), base_lrs=(0.1,), in_force=in_force)
+
+
 def plan_of(made: model_pb2.Decision, in_force: float = 1.0) -> Any:
-    return Judge().plan(made, 100, Bounds(0.01, 1.0), (0.1,), in_force)
+    return Judge().plan(made, rates(in_force))
 
 
 def scale(value: float) -> model_pb2.Plan:

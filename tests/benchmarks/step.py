@@ -34,7 +34,6 @@ CALLS = 1000
 ROUNDS = 7
 LR = 0.1
 GROUPS = (1, 8)
-# Seconds for the agent to deliver a block, so that its work does not fall into the next one.
 DELIVERY_S = 3.0
 
 
@@ -75,7 +74,7 @@ class Cell:
                 step(loss)
             took = time.perf_counter_ns() - begin
         self.blocks_us = [*(self.blocks_us or []), took / 1000 / len(self.losses)]
-        _deliver(self.pilot)
+        deliver(self.pilot)
 
     def _one_by_one(self, step: Callable[[Any], None], before: Callable[[], None]) -> int:
         took = 0
@@ -209,7 +208,8 @@ def _scale(pilot: Pilot) -> None:
     assert pilot.lrs[0] == LR / 2
 
 
-def _deliver(pilot: Pilot) -> None:
+def deliver(pilot: Pilot) -> None:
+    """Until the daemon has what was handed in: no block pays for another one's samples."""
     transport = pilot._transport
     deadline = time.monotonic() + DELIVERY_S
     while transport is not None and transport.status.unacked and time.monotonic() < deadline:

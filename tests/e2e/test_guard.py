@@ -3,8 +3,12 @@
 import math
 
 import pytest
+
 from support.daemon import Daemon, until
+from support.peer import hello, session, telemetry
 from support.training import attach, job, rollbacks, same, train, train_until
+
+from lrpilot_proto.v1 import session_pb2
 
 
 def test_a_healthy_run_is_left_alone_to_the_last_bit(daemon: Daemon) -> None:
@@ -92,4 +96,24 @@ def test_rollbacks_that_cost_half_of_the_run_end_it(daemon: Daemon) -> None:
         assert pilot.should_stop
         assert 0 < rollbacks(pilot) < 8
     assert daemon.story("run")["state"] == "stopped"
-    assert "50%" in daemon.story("run")["decisions"][-1]["reason"]
+    assert "budget of rollbacks is spent" in daemon.story("run")["decisions"][-1]["reason"]
+
+
+def test_a_state_of_nan_is_never_taken_for_a_good_one(daemon: Daemon) -> None:
+    """However long the trainer is kept from following the decision to roll back."""
+    daemon.start()
+    able = session_pb2.Capabilities(snapshot=True, stop=True)
+    first = session_pb2.SnapshotTaken(id=1, step=0, proven=True)
+    poisoned = session_pb2.SnapshotTaken(id=2, step=60)
+    with session(daemon.address, hello("run", capabilities=able)) as line:
+        line.say(session_pb2.Report(report_seq=1, before_seq=1, snapshot=first))
+        line.say(telemetry(1, [1.0, 0.9, 1.1] * 20))
+        line.say(session_pb2.Report(report_seq=2, before_seq=61, snapshot=poisoned))
+        line.say(telemetry(61, [math.nan] * 300))
+        heard = [line.hear()]
+        while heard[-1].acked_seq < 360:
+            heard.append(line.hear())
+    bodies = [message.WhichOneof("body") for message in heard]
+    assert "proven" not in bodies
+    decisions = [message.decision for message in heard if message.HasField("decision")]
+    assert [decision.restore_snapshot for decision in decisions] == [0, 1]

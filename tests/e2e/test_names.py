@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+
 from support.daemon import Daemon
 from support.training import attach, job, same, train, train_until
 

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import torch
-from support.daemon import Daemon, environment, script, until
-from support.training import attach, job, train
 
 from lrpilot_proto import rendezvous
+from support.daemon import Daemon, environment, script, until
+from support.training import attach, job, train
 
 
 def test_forked_data_loader_workers(daemon: Daemon) -> None:

@@ -1,40 +1,61 @@
 """Bad input at the real port: a named refusal each, and the run beside it notices nothing."""
 
+import itertools
 import json
 import math
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from support.daemon import Daemon, cli
-from support.peer import Line, Trainer, hello, session, telemetry
-from support.training import Job, attach, job, rollbacks, train, train_until
 
 from lrpilot.pilot import Pilot
 from lrpilot_controller.core.events import Noticed
 from lrpilot_proto.v1 import model_pb2, session_pb2
+from support.daemon import Daemon, cli
+from support.peer import Line, Trainer, hello, session, telemetry
+from support.training import Job, attach, job, rollbacks, train, train_until
 
 # Field 1000 and a oneof body 99, as a newer peer may send them.
 UNKNOWN_FIELD = b"\xc0\x3e\x07"
 UNKNOWN_BODY = b"\x9a\x06\x02hi"
 
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """One that has to live through all of this."""
+    with tempfile.TemporaryDirectory(prefix="lrp") as folder:
+        one = Daemon(Path(folder))
+        one.start()
+        yield one
+        one.kill()
+
+
+@pytest.fixture
+def run() -> str:
+    """A run's name, another one in each test."""
+    return f"run-{next(_numbers)}"
+
 
 @pytest.fixture(autouse=True)
-def neighbour(daemon: Daemon) -> Iterator[Pilot]:
-    """A well-behaved run, under way before and after; the daemon lives through it all."""
-    daemon.start()
+def _neighbour(daemon: Daemon) -> Iterator[None]:
+    """A well-behaved run, under way before and after."""
+    name = f"neighbour-{next(_numbers)}"
     one = job()
-    with attach(one, daemon.address, "neighbour") as pilot:
+    with attach(one, daemon.address, name) as pilot:
         train_until(one, pilot, lambda: pilot.summary().connected)
-        yield pilot
+        yield
         assert pilot.summary().connected
         one.spoil()
         train_until(one, pilot, lambda: rollbacks(pilot) == 1)
         train(one, pilot, range(20))
         steps = pilot.step_count
-    assert daemon.seqs("neighbour") == list(range(1, steps + 1))
-    assert daemon.story("neighbour")["state"] == "finished"
-    assert len(daemon.records("neighbour")) > 0
+    assert daemon.seqs(name) == list(range(1, steps + 1))
+    assert daemon.story(name)["state"] == "finished"
+    assert daemon.story(name)["attempts"] == 1
     assert daemon.process is not None
     assert daemon.process.poll() is None
     assert "Traceback" not in daemon.log, daemon.log
@@ -118,29 +139,29 @@ def test_a_session_without_a_hello(daemon: Daemon, begin: Callable[[Line], None]
         (telemetry(1, [1.0], lrs=[]), "telemetry.lrs has 0 values"),
         (telemetry(1, [1.0] * 3, lrs=[0.1] * 2), "telemetry.lrs has 2 values"),
         (telemetry(1, [1.0], lrs=[math.nan]), "non-finite learning rate"),
-        (telemetry(1, [1.0], step=[2**64 - 1]), "64 bits"),
+        (telemetry(3, [1.0], step=[2**64 - 1]), "cannot be journaled"),
         (hello("run"), "one Hello"),
     ],
 )
 def test_telemetry_that_cannot_be(
-    daemon: Daemon, body: session_pb2.Telemetry | session_pb2.Hello, words: str
+    daemon: Daemon, run: str, body: session_pb2.Telemetry | session_pb2.Hello, words: str
 ) -> None:
     """It is refused whole: what came before it stays, and the run can go on."""
-    with session(daemon.address, hello("run")) as line:
+    with session(daemon.address, hello(run)) as line:
         line.say(telemetry(1, [3.0, 2.0]))
         line.hear_ack(2)
         line.say(body)
         code, text = line.refusal()
     assert code == "INVALID_ARGUMENT"
     assert words in text
-    with session(daemon.address, hello("run")) as line:
+    with session(daemon.address, hello(run)) as line:
         line.say(telemetry(3, [1.0]))
         line.hear_ack(3)
-    assert daemon.seqs("run") == [1, 2, 3]
+    assert daemon.seqs(run) == [1, 2, 3]
 
 
-def test_telemetry_numbered_0(daemon: Daemon) -> None:
-    with session(daemon.address, hello("run")) as line:
+def test_telemetry_numbered_0(daemon: Daemon, run: str) -> None:
+    with session(daemon.address, hello(run)) as line:
         body = telemetry(1, [1.0])
         body.first_seq = 0
         line.say(body)
@@ -149,25 +170,27 @@ def test_telemetry_numbered_0(daemon: Daemon) -> None:
     assert "numbered from 1" in text
 
 
-def test_bytes_that_are_no_message(daemon: Daemon) -> None:
-    with session(daemon.address, hello("run")) as line:
+def test_bytes_that_are_no_message(daemon: Daemon, run: str) -> None:
+    with session(daemon.address, hello(run)) as line:
         line.raw(b"\xff\xff\xff\xff")
-        assert line.refusal()[0] != "OK"
+        code, text = line.refusal()
+    assert code == "INVALID_ARGUMENT"
+    assert "TrainerMessage" in text
 
 
-def test_a_message_over_1_mib(daemon: Daemon) -> None:
-    with session(daemon.address, hello("run")) as line:
+def test_a_message_over_1_mib(daemon: Daemon, run: str) -> None:
+    with session(daemon.address, hello(run)) as line:
         line.raw(Trainer(telemetry=telemetry(1, [1.0] * 200_000)).SerializeToString())
         code, text = line.refusal()
     assert code == "RESOURCE_EXHAUSTED"
     assert str(1 << 20) in text
-    assert daemon.seqs("run") == []
+    assert daemon.seqs(run) == []
 
 
-def test_words_of_a_newer_peer_are_ignored(daemon: Daemon) -> None:
+def test_words_of_a_newer_peer_are_ignored(daemon: Daemon, run: str) -> None:
     """Fields, messages, modes and reports that this daemon does not know are not fatal."""
     with Line(daemon.address) as line:
-        greeting = hello("run", mode=99)
+        greeting = hello(run, mode=99)
         line.raw(Trainer(hello=greeting).SerializeToString() + UNKNOWN_FIELD)
         assert line.hear().WhichOneof("body") == "welcome"
         line.raw(UNKNOWN_BODY)
@@ -181,35 +204,35 @@ def test_words_of_a_newer_peer_are_ignored(daemon: Daemon) -> None:
         line.say(session_pb2.Report(report_seq=2, receipt=receipt))
         while line.hear().acked_report < 2:
             pass
-    assert daemon.seqs("run") == [1]
-    assert [record.event.kind for record in daemon.records("run", Noticed)] == ["unknown_report"]
+    assert daemon.seqs(run) == [1]
+    assert [record.event.kind for record in daemon.records(run, Noticed)] == ["unknown_report"]
 
 
-def test_repeated_seqs_are_recorded_once(daemon: Daemon) -> None:
-    with session(daemon.address, hello("run")) as line:
+def test_repeated_seqs_are_recorded_once(daemon: Daemon, run: str) -> None:
+    with session(daemon.address, hello(run)) as line:
         line.say(telemetry(1, [1.0, 1.0, 1.0]))
         line.say(telemetry(1, [9.0, 9.0, 9.0]))
         line.say(telemetry(3, [9.0, 1.0]))
         line.hear_ack(4)
-    assert daemon.seqs("run") == [1, 2, 3, 4]
-    assert daemon.story("run")["telemetry"]["received"] == 4
+    assert daemon.seqs(run) == [1, 2, 3, 4]
+    assert daemon.story(run)["telemetry"]["received"] == 4
 
 
-def test_steps_out_of_order_are_recorded_as_they_came(daemon: Daemon) -> None:
-    with session(daemon.address, hello("run")) as line:
+def test_steps_out_of_order_are_recorded_as_they_came(daemon: Daemon, run: str) -> None:
+    with session(daemon.address, hello(run)) as line:
         line.say(telemetry(1, [1.0] * 4, step=[5, 3, 3, 9]))
         line.say(telemetry(5, [1.0], step=[0]))
         line.hear_ack(5)
-    story = daemon.story("run")
+    story = daemon.story(run)
     assert story["telemetry"]["received"] == 5
     assert story["step"] == 10
     assert story["decisions"] == []
 
 
-def test_losses_that_are_no_numbers(daemon: Daemon) -> None:
+def test_losses_that_are_no_numbers(daemon: Daemon, run: str) -> None:
     """The run goes on, its story stays strict JSON, and a later blow-up is still seen."""
     one = job()
-    with attach(one, daemon.address, "run") as pilot:
+    with attach(one, daemon.address, run) as pilot:
         pilot.validate(2.0)  # before the first step
         train(one, pilot, range(60))
         for odd in (1e300, -1e300, 1e300, 5e-324, math.inf, 1.0, -math.inf, 1.0, math.nan):
@@ -220,12 +243,12 @@ def test_losses_that_are_no_numbers(daemon: Daemon) -> None:
         assert rollbacks(pilot) == 0
         blow_up(one, pilot)
         steps = pilot.step_count
-    shown = cli("show", "run", "--json", "--storage", daemon.storage)
+    shown = cli("show", run, "--json", "--storage", daemon.storage)
     assert shown.returncode == 0, shown.stderr
     story = json.loads(shown.stdout, parse_constant=pytest.fail)
     assert story["telemetry"] == {"received": steps, "dropped": 0}
     assert [d["action"] for d in story["decisions"]].count("rollback") == 1
-    assert cli("show", "run", "--storage", daemon.storage).returncode == 0
+    assert cli("show", run, "--storage", daemon.storage).returncode == 0
 
 
 def blow_up(one: Job, pilot: Pilot) -> None:
@@ -234,9 +257,10 @@ def blow_up(one: Job, pilot: Pilot) -> None:
     train(one, pilot, range(20))
 
 
-def test_a_run_that_nobody_knows(daemon: Daemon) -> None:
+def test_a_run_that_nobody_knows(daemon: Daemon, run: str) -> None:
     shown = cli("show", "neighbor", "--storage", daemon.storage)
     assert shown.returncode != 0
     assert "no run 'neighbor'" in shown.stderr
-    assert "did you mean default/neighbour, neighbour?" in shown.stderr
+    assert "did you mean" in shown.stderr
+    assert "neighbour" in shown.stderr
     assert "Traceback" not in shown.stderr

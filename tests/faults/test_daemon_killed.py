@@ -8,12 +8,12 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from support.daemon import Daemon, until
-from support.training import attach, job, rollbacks, train, train_until
 
 from lrpilot.client.timing import Backoff
 from lrpilot.pilot import Pilot
 from lrpilot_controller.core.model import DecisionStatus
+from support.daemon import Daemon, until
+from support.training import attach, job, rollbacks, train, train_until
 
 
 class Killer(threading.Thread):

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+
 from support.daemon import Daemon, until
 from support.training import attach, job, rollbacks, same, train, train_until
 

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+
 from support.daemon import Daemon, cli, until
+from support.peer import hello, session, telemetry
 from support.training import attach, job, train, train_until
 
 
@@ -39,6 +41,17 @@ def test_a_stopped_daemon_says_that_its_runs_are_lost(daemon: Daemon) -> None:
         train_until(one, pilot, lambda: pilot.summary().connected)
         assert daemon.terminate(5) == 0
         assert daemon.story("run")["state"] == "lost"
+
+
+def test_what_a_killed_daemon_could_not_say_the_next_one_says(daemon: Daemon) -> None:
+    daemon.start()
+    with session(daemon.address, hello("run")) as line:
+        line.say(telemetry(1, [1.0]))
+        line.hear_ack(1)
+        daemon.kill()
+    assert daemon.story("run")["state"] == "tracking"
+    daemon.start()
+    assert daemon.story("run")["state"] == "lost"
 
 
 def test_a_second_daemon_on_the_same_socket(daemon: Daemon) -> None:
@@ -89,10 +102,7 @@ def test_an_address_that_others_can_reach(folder: Path, host: str) -> None:
 
 def test_a_storage_that_cannot_be_written(folder: Path) -> None:
     (folder / "file").touch()
-    shared = folder / "shared"
-    shared.mkdir()
-    shared.chmod(0o755)
-    refused = [(folder / "file" / "store", ""), (shared, "chmod 700")]
+    refused = [(folder / "file" / "store", "Not a directory"), (folder / "file", "not a directory")]
     if os.getuid():  # root may write anywhere
         (folder / "locked").mkdir(mode=0o500)
         refused.append((folder / "locked", "not writable"))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from support.daemon import Daemon, script, until
 from support.training import attach, job, rollbacks, train, train_until
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon
-from support.training import quiet_threads
 
 from lrpilot.client import notices
+from support.daemon import Daemon
+from support.training import quiet_threads
 
 __all__ = ["_calm", "daemon", "folder"]
 

@@ -64,9 +64,7 @@ def job(factor: float = 1.0, seed: int = 0) -> Job:
 def attach(one: Job, address: str, run: str, **options: Any) -> Pilot:
     """`lrpilot.attach`, for a guarded run."""
     options = {"search": False, "total_steps": None, **options}
-    return lrpilot.attach(
-        one.optimizer, model=one.model, address=address, run=run, **options
-    )
+    return lrpilot.attach(one.optimizer, model=one.model, address=address, run=run, **options)
 
 
 def train(

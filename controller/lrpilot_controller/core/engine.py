@@ -68,6 +68,7 @@ class Engine:
         self._detectors = Detectors()
         self._snapshots = Snapshots(proof_steps=1)
         self._probation: Probation | None = None
+        self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
 
     @property
     def view(self) -> RunView | None:
@@ -111,6 +112,7 @@ class Engine:
         self._view = view
         self._detectors = Detectors(attempt.total_steps, attempt.steps_per_epoch)
         self._snapshots = Snapshots(proof_steps=view.time_scale // 2)
+        self._unresolved = None
 
     def _take(self, samples: Samples, out: list[Output]) -> None:
         view = self._view
@@ -139,9 +141,13 @@ class Engine:
                 out.append(OutcomeMeasured(outcome))
             # The level does not see a loss that is no number: it would prove a state of NaN.
             healthy = math.isfinite(loss) and self._detectors.healthy
+            if view.in_flight is not None:
+                continue
             if (proven := self._snapshots.update(healthy)) is not None:
                 view.snapshot = proven
                 out.append(SnapshotProven(view.attempt.id, proven))
+            if self._unresolved is not None:
+                self._look_again(step, healthy, out)
 
     def _judge(self, signals: Sequence[Signal], out: list[Output]) -> None:
         for signal in signals:
@@ -161,17 +167,31 @@ class Engine:
         verdict = self._guardrails.judge(view, proposal, self._last_decision + 1)
         if isinstance(verdict, Refusal):
             out.append(Refused(signal, verdict.reason))
+            if verdict.again_at is not None:
+                self._unresolved = (signal, verdict.again_at)
             if not verdict.spent or view.rollbacks_spent:
                 return False
             view.rollbacks_spent = True
             return self._answer(signal, out)  # what would the policy do without them?
         self._last_decision = verdict.id
         out.append(Decided(verdict))
+        if verdict.action is Action.NOTE:
+            view.last_note_step = view.step
         if verdict.action is not Action.NOTE and self._probation:
             self._fail_probation(verdict, out)
         if verdict.status is DecisionStatus.SENT and verdict.action is not Action.NOTE:
             view.in_flight = verdict
         return True
+
+    def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
+        """A blow-up that a cut was to end, or that came too soon after one: is it over?"""
+        assert self._unresolved is not None
+        signal, due = self._unresolved
+        if step < due:
+            return
+        self._unresolved = None
+        if not healthy:
+            self._answer(replace(signal, step=step), out)
 
     def _fail_probation(self, decision: Decision, out: list[Output]) -> None:
         assert self._probation is not None
@@ -214,8 +234,12 @@ class Engine:
             view.lr = receipt.lrs_after[0]
         if decision.plan is not None:
             view.scale = decision.plan.end_value
+        self._unresolved = None
         if decision.action is Action.CUT:
             view.cuts += 1
+            if decision.signal is not None:
+                due = receipt.applied_step + self._settings.limits.cooldown_steps
+                self._unresolved = (decision.signal, due)
         if decision.restore_snapshot is not None:
             proven = self._snapshots.proven
             view.rollbacks += 1

@@ -24,10 +24,15 @@ EXPIRY_TIME_SCALES = 10
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a proposal did not become a decision; `spent` where a budget is used up for good."""
+    """Why a proposal did not become a decision.
+
+    `spent` where a budget is used up for good; `again_at` is the step from which on the same
+    proposal could pass.
+    """
 
     reason: str
     spent: bool = False
+    again_at: int | None = None
 
 
 class Guardrails:
@@ -40,14 +45,18 @@ class Guardrails:
         """The decision numbered `decision_id`, or the refusal."""
         if view.in_flight is not None:
             return Refusal(f"decision {view.in_flight.id} has not been answered yet")
+        noted = self._recent(view, view.last_note_step)
+        if proposal.action is Action.NOTE and noted is not None:
+            return Refusal(f"a note was made at step {noted}, less than {self._cooldown}")
         if proposal.action in (Action.NOTE, Action.STOP):
             return self._decide(view, proposal, decision_id, factor=1.0)
         if proposal.action is Action.ROLLBACK and (why := self._over_budget(view)):
             return Refusal(why, spent=True)
-        if proposal.action is Action.CUT and self._cooling_down(view):
+        changed = self._recent(view, view.last_change_step)
+        if proposal.action is Action.CUT and changed is not None:
             return Refusal(
-                f"the LR was changed at step {view.last_change_step}, less than "
-                f"{self._limits.cooldown_steps} steps ago (limits.cooldown_steps)"
+                f"the LR was changed at step {changed}, less than {self._cooldown}",
+                again_at=changed + self._limits.cooldown_steps,
             )
         factor = self._clamp(view, proposal.factor)
         if factor == 1.0 and proposal.action is Action.CUT:
@@ -69,9 +78,15 @@ class Guardrails:
             )
         return None
 
-    def _cooling_down(self, view: RunView) -> bool:
-        last = view.last_change_step
-        return last is not None and view.step - last < self._limits.cooldown_steps
+    @property
+    def _cooldown(self) -> str:
+        return f"{self._limits.cooldown_steps} steps ago (limits.cooldown_steps)"
+
+    def _recent(self, view: RunView, step: int | None) -> int | None:
+        """`step`, if it lies within the cooldown."""
+        if step is None or view.step - step >= self._limits.cooldown_steps:
+            return None
+        return step
 
     def _clamp(self, view: RunView, factor: float) -> float:
         """`factor` within the largest change and such that the LR stays within its bounds."""

@@ -30,7 +30,8 @@ class Limits:
         max_rollbacks: rollbacks in a run.
         max_rolled_back_fraction: share of the horizon that rollbacks may cost in all; where no
             horizon is known the count alone limits.
-        cooldown_steps: steps between two changes that no divergence asks for.
+        cooldown_steps: steps between two cuts, and between two notes. A rollback needs none:
+            it starts from a healthy state.
     """
 
     max_factor: float = 10.0

@@ -30,6 +30,7 @@ class RunView:
     undone_until: int = 0
     cuts: int = 0
     last_change_step: int | None = None
+    last_note_step: int | None = None
 
     @property
     def time_scale(self) -> int:

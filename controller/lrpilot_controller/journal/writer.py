@@ -1,6 +1,7 @@
 """One thread that writes: whatever waits while a commit runs goes into the next commit together."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -11,6 +12,11 @@ from lrpilot_controller.journal.base import (
     Journal,
     JournalEntryError,
 )
+
+# A transaction costs about as much as twenty records in it, so that a daemon of many runs would do
+# little else. No transaction begins earlier than this after the one before; the first one after a
+# pause, so that of a decision to a lone run, begins at once.
+GAP_S = 0.005
 
 _Submission = tuple[list[Entry], "Future[list[int]]"]
 
@@ -34,6 +40,7 @@ class JournalWriter:
         self._waiting: deque[_Submission] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._due = 0.0  # when the next transaction may begin
         self._thread = threading.Thread(target=self._run, name="lrpilot-journal", daemon=True)
         self._thread.start()
 
@@ -74,6 +81,10 @@ class JournalWriter:
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
+        if (left := self._due - time.monotonic()) > 0 and not self._closed:
+            time.sleep(left)
+        self._due = time.monotonic() + GAP_S
+        with self._changed:
             return [self._waiting.popleft() for _ in range(min(self._group, len(self._waiting)))]
 
     def _commit(self, group: list[_Submission]) -> None:

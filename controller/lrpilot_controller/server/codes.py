@@ -8,15 +8,20 @@ from lrpilot_controller.errors import (
     LRPilotError,
     NotFound,
     RunBusy,
+    Stopping,
     Superseded,
 )
+from lrpilot_controller.journal.base import JournalEntryError
 
 _CODES: dict[type[LRPilotError], grpc.StatusCode] = {
     InvalidTelemetry: grpc.StatusCode.INVALID_ARGUMENT,
     RunBusy: grpc.StatusCode.ALREADY_EXISTS,
     Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    # What no journal can hold will not become better when it is sent again.
+    JournalEntryError: grpc.StatusCode.INVALID_ARGUMENT,
     JournalError: grpc.StatusCode.UNAVAILABLE,
+    Stopping: grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -28,6 +28,8 @@ from lrpilot_controller.errors import InvalidTelemetry
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
 MAX_ITEMS = 4096
+# Steps are counted, not made up: no run gets there, and sums of them stay within 64 bits.
+MAX_STEP = 2**53
 
 
 _STATUSES = frozenset(DecisionStatus)
@@ -123,6 +125,8 @@ def samples_from(message: session_pb2.Telemetry, attempt: Attempt) -> Samples:
         raise InvalidTelemetry(f"telemetry has {rows} rows: 1 to {MAX_ITEMS} are allowed")
     if message.first_seq < 1:
         raise InvalidTelemetry("telemetry.first_seq is 0: items are numbered from 1")
+    if max(message.step) > MAX_STEP:
+        raise InvalidTelemetry(f"telemetry.step is {max(message.step)}: at most {MAX_STEP}")
     if len(message.lrs) not in (groups, rows * groups):
         raise InvalidTelemetry(
             f"telemetry.lrs has {len(message.lrs)} values: {groups} (one row for all) or "
@@ -161,7 +165,17 @@ def report_from(message: session_pb2.Report, attempt: Attempt) -> Report:
 
 
 def receipt_from(message: model_pb2.Receipt) -> Receipt:
-    """The trainer's answer to a decision."""
+    """The trainer's answer to a decision.
+
+    Raises:
+        InvalidTelemetry: a step or an LR that cannot be.
+    """
+    lrs = (*message.lrs_before, *message.lrs_after)
+    if message.applied_step > MAX_STEP or not all(map(math.isfinite, lrs)):
+        raise InvalidTelemetry(
+            f"receipt of decision {message.decision_id}: applied_step {message.applied_step} and "
+            f"LRs {list(lrs)} must be finite, the step at most {MAX_STEP}"
+        )
     status = _name("DECISION_STATUS_", model_pb2.DecisionStatus, message.status)
     return Receipt(
         decision_id=message.decision_id,

@@ -95,9 +95,10 @@ async def _serve(
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)  # type: ignore[no-untyped-call]
     operator = OperatorServicer(journal)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]
+    await runs.mark_lost()
     _bind(server, options.address)
     await server.start()
-    running.push_async_callback(server.stop, STOP_GRACE_S)
+    running.push_async_callback(_stop, server, sessions)
     recorder.start(journal)
     log.info(
         "listening on %s, storage %s, generation %d, pid %d",
@@ -111,6 +112,14 @@ async def _serve(
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait([lingering, stop], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping: %s", "asked to" if stop.done() else "no session left")
+
+
+async def _stop(server: grpc.aio.Server, sessions: SessionServicer) -> None:
+    """Take no new session, and let those that are open be recorded as lost."""
+    stopping = asyncio.create_task(server.stop(STOP_GRACE_S))
+    await asyncio.sleep(0)  # now it has begun
+    sessions.end()
+    await stopping
 
 
 async def _linger(sessions: SessionServicer, linger_s: float | None) -> None:

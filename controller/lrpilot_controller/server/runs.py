@@ -177,6 +177,27 @@ class Runs:
             elif event.report_seq >= run.next_report:
                 await self._record(run, event)
 
+    async def mark_lost(self) -> None:
+        """Record as lost the sessions that an earlier daemon did not live to see the end of.
+
+        A trainer that is still there opens its session anew within seconds.
+        """
+        for key, attempt in await asyncio.to_thread(self._left_open):
+            entry = (key, time.time(), SessionLost(attempt))
+            await asyncio.wrap_future(self._writer.submit([entry]))
+
+    def _left_open(self) -> list[tuple[RunKey, str]]:
+        found = []
+        for key in self._journal.runs():
+            last: Event | None = None
+            for record in self._journal.records(
+                key, kinds=(SessionOpened, SessionLost, SaidGoodbye)
+            ):
+                last = record.event
+            if isinstance(last, SessionOpened):
+                found.append((key, last.attempt.id))
+        return found
+
     async def _load(self, key: RunKey) -> LiveRun:
         async with self._loading:
             if key not in self._live:

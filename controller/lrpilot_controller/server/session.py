@@ -9,9 +9,10 @@ import logging
 from collections.abc import AsyncIterator
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from lrpilot_controller.core.model import Attempt, Decision
-from lrpilot_controller.errors import InvalidTelemetry, LRPilotError
+from lrpilot_controller.errors import InvalidTelemetry, LRPilotError, Stopping
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.server import convert
 from lrpilot_controller.server.codes import code_of
@@ -41,6 +42,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self.opened = 0
         self.idle = asyncio.Event()
         self.idle.set()
+        self._sessions: set[_Session] = set()
 
     async def Session(
         self, request_iterator: AsyncIterator[session_pb2.TrainerMessage], context: Context
@@ -50,15 +52,25 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self.opened += 1
         self.idle.clear()
         session = _Session(self._runs, context)
+        self._sessions.add(session)
         try:
             await session.serve(request_iterator)
         except LRPilotError as error:
             log.info("session of %s refused: %s", session.name, error)
             await context.abort(code_of(error), str(error))
+        except DecodeError as error:
+            log.info("session of %s refused: %s", session.name, error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
+            self._sessions.discard(session)
             self.active -= 1
             if not self.active:
                 self.idle.set()
+
+    def end(self) -> None:
+        """End every session, with the same words to each trainer."""
+        for session in self._sessions:
+            session.end(Stopping("the daemon is stopping"))
 
 
 class _Session:

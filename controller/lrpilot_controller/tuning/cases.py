@@ -194,6 +194,7 @@ class _Fold:
     ended: bool = False
     lost_at: float | None = None
     snapshots: dict[tuple[str, int], int] = field(default_factory=dict)
+    undone_until: dict[str, int] = field(default_factory=dict)
     found: dict[int, Case] = field(default_factory=dict)
 
     def feed(self, record: Record) -> None:
@@ -238,8 +239,11 @@ class _Fold:
         case.ended_at = record.at
         restored = case.decision.restore_snapshot
         if receipt.status is DecisionStatus.APPLIED and restored is not None:
+            # Of the steps since the snapshot, an earlier rollback has undone some already.
             since = self.snapshots.get((attempt, restored), receipt.applied_step)
+            since = max(since, self.undone_until.get(attempt, 0))
             case.undone_steps = max(receipt.applied_step - since, 0)
+            self.undone_until[attempt] = receipt.applied_step
 
     def _measured(self, outcome: Outcome, record: Record) -> None:
         case = self.found.get(outcome.decision_id)

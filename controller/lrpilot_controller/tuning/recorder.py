@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lrpilot_controller.errors import JournalUnavailable, LRPilotError
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.tuning.cases import is_news, probation_curve, read_cases
-from lrpilot_controller.tuning.studies import TRIALS, TrialsUnavailable
+from lrpilot_controller.tuning.studies import TRIALS, TrialsUnavailable, explain
 from lrpilot_controller.tuning.trials import Identity, TrialBook
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class _Pass:
                         "journal (lrpilot show)",
                         run,
                         self.path,
-                        _words(error),
+                        _words(error, self.path),
                     )
         return pending
 
@@ -223,17 +223,19 @@ def _tell(error: Exception, path: Path, *, first: bool) -> None:
         "decisions are not being copied to %s for review; training and decisions go on, and it "
         "catches up by itself: %s",
         path,
-        _words(error),
+        _words(error, path),
     )
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception, path: Path) -> str:
     """A fault in one line; Optuna wraps what is wrong, and SQLAlchemy adds lines to it."""
     if isinstance(error, LRPilotError):
         return str(error)
     root: BaseException = error
     while root.__cause__ is not None:
         root = root.__cause__
+    if isinstance(root, sqlite3.Error):
+        return explain(path, root)
     words = (str(root).splitlines() or [""])[0]
     advice = "; pip install 'lrpilot[controller]'" if isinstance(error, ImportError) else ""
     return f"{type(root).__name__}: {words}{advice}"

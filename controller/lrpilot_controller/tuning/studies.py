@@ -171,7 +171,7 @@ def _create(path: Path, timeout_s: float) -> None:
     for leftover in (new, *_side_files(new), *_side_files(path)):
         leftover.unlink(missing_ok=True)  # SQLite would apply an old log to the new file
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    storage = _storage(new, timeout_s)
+    storage = _storage(new, timeout_s, check=False)
     storage.remove_session()
     storage.engine.dispose()
     new.rename(path)
@@ -181,13 +181,13 @@ def _side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
 
 
-def _storage(path: Path, timeout_s: float) -> "RDBStorage":
+def _storage(path: Path, timeout_s: float, *, check: bool = True) -> "RDBStorage":
     from optuna.storages import RDBStorage
 
     # A path within a URL would have to survive Optuna's str.format and SQLAlchemy's query parser.
     kwargs = {"creator": lambda: _connect(path, timeout_s), "poolclass": QueuePool}
     try:
-        return RDBStorage("sqlite://", engine_kwargs=kwargs)
+        return RDBStorage("sqlite://", engine_kwargs=kwargs, skip_compatibility_check=not check)
     except RuntimeError as error:  # the schema of another Optuna
         raise TrialsUnavailable(
             f"{path} was written by another version of Optuna ({error}); upgrade Optuna, or move "

@@ -707,3 +707,39 @@ def test_the_lr_stays_within_its_bounds_whatever_the_losses(
     for outcome in outcomes(trainer.outputs):
         assert -1 <= outcome.gain <= 1
     assert all(math.isfinite(signal.severity) for signal in signals(trainer.outputs))
+
+
+# -- without snapshots
+
+
+def test_a_cut_that_did_not_end_the_blow_up_is_followed_up() -> None:
+    """A detector speaks once per episode, and NaN weights stay NaN whatever the LR is."""
+    trainer = Trainer(replace(ATTEMPT, can_snapshot=False))
+    trainer.train(descent(60))
+    trainer.train([NAN] * 3)
+    cut = trainer.decisions[-1]
+    assert cut.action is Action.CUT
+    made = len(trainer.decisions)
+    trainer.apply(cut)
+    trainer.train([NAN] * 50)
+    assert len(trainer.decisions) == made
+    trainer.train([NAN] * 5)
+    assert [d.action for d in trainer.decisions[made:]] == [Action.STOP]
+
+
+def test_a_cut_that_ended_the_blow_up_is_left_at_that() -> None:
+    trainer = Trainer(replace(ATTEMPT, can_snapshot=False))
+    trainer.train(descent(60))
+    trainer.train(explosion(40))
+    trainer.apply(trainer.decisions[-1])
+    made = len(trainer.decisions)
+    trainer.train(descent(300))
+    assert len(trainer.decisions) == made
+
+
+def test_notes_do_not_pile_up() -> None:
+    trainer = Trainer()
+    for _ in range(100):
+        trainer.train([1.0, NAN])
+    notes = [d for d in trainer.decisions if d.action is Action.NOTE]
+    assert len(notes) == 200 // Limits().cooldown_steps

@@ -260,9 +260,9 @@ def until() -> Callable[[Callable[[], object]], None]:
     """Waits for something to come true."""
 
     def wait(true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not true():
-            assert time.monotonic() < deadline, "it did not happen within 15 s"
+            assert time.monotonic() < deadline, "it did not happen within 60 s"
             time.sleep(0.05)
 
     return wait

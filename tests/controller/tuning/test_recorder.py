@@ -164,6 +164,7 @@ def test_a_locked_file_costs_nobody_anything(
     database: Path,
     recording: Make,
     trials: Trials,
+    note: Callable[[int], str],
     until: Until,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -171,7 +172,7 @@ def test_a_locked_file_costs_nobody_anything(
     run.listener = recorder.record
     recorder.start(journal)
     finish(run)
-    until(trials)
+    until(lambda: trials() and note(0))
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     start = time.perf_counter()

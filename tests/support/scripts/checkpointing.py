@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from support.training import attach, job, quiet_threads, train
 
 

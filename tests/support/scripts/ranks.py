@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from support.training import attach, job, quiet_threads, train
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+
+from support.training import attach, job, quiet_threads, train
 
 RANKS = 2
 STEPS = 120
@@ -41,6 +42,4 @@ def main(rank: int, address: str, run: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(
-        main, (sys.argv[1], sys.argv[2], Path(sys.argv[3])), nprocs=RANKS
-    )
+    torch.multiprocessing.spawn(main, (sys.argv[1], sys.argv[2], Path(sys.argv[3])), nprocs=RANKS)

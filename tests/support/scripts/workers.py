@@ -3,8 +3,9 @@
 import sys
 
 import torch
-from support.training import attach, job, quiet_threads
 from torch.utils.data import DataLoader, TensorDataset
+
+from support.training import attach, job, quiet_threads
 
 EPOCHS = 4
 

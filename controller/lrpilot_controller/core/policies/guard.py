@@ -65,5 +65,6 @@ def _seen(signal: Signal) -> str:
         return f"non-finite losses since step {signal.since}"
     seen = signal.evidence
     level, best = seen.get("level"), seen.get("best")
-    numbers = f": loss {level:.4g}, best {best:.4g}" if level is not None and best is not None else ""
-    return f"divergence since step {signal.since}{numbers}"
+    if level is None or best is None:
+        return f"divergence since step {signal.since}"
+    return f"divergence since step {signal.since}: loss {level:.4g}, best {best:.4g}"

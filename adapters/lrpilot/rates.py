@@ -1,0 +1,108 @@
+"""A run's learning rates at step boundaries: the native ones, the plan on them, what is applied."""
+
+from collections.abc import Callable
+
+from lrpilot.plan import Bounds, Plan
+from lrpilot.trainer import TrainerPort
+
+
+class Rates:
+    """Writes what the plan makes of the native LRs, and notices what others write.
+
+    `step` is the step that runs next (after `read`) or that was just made (before it); the pilot
+    moves it on.
+
+    Args:
+        trainer: where LRs are read and written.
+        bounds: of the first param group's LR.
+        on_foreign: told once, with a text for the user, when something else writes an LR that a
+            plan is in force for.
+    """
+
+    def __init__(
+        self, trainer: TrainerPort, bounds: Bounds, on_foreign: Callable[[str], None]
+    ) -> None:
+        self.step = 0
+        self.plan: Plan | None = None
+        self.bounds = bounds
+        self.base_lrs = tuple(trainer.base_lrs)
+        self._trainer = trainer
+        self._on_foreign = on_foreign
+        self._foreign = False
+        self._seen = trainer.get_lrs()  # by the last read, and as the row that reports it
+        self._row = tuple(self._seen)
+        self._written = self._seen  # by us, or accepted: anything else is somebody else's
+        trainer.on_native_change(self._lr_for)
+
+    @property
+    def row(self) -> tuple[float, ...]:
+        """The LRs as last read."""
+        return self._row
+
+    @property
+    def in_force(self) -> float:
+        """The plan's value now: 1 where there is none."""
+        return 1.0 if self.plan is None else self.plan.value(self.step)
+
+    def read(self) -> tuple[float, ...]:
+        """The LRs that the step just made ran at, one per group."""
+        lrs = self._trainer.get_lrs()
+        if lrs != self._seen:
+            self._seen, self._row = lrs, tuple(lrs)
+        if lrs != self._written:
+            self._moved(lrs)
+        return self._row
+
+    def follow(self, plan: Plan | None) -> None:
+        """Let `plan` decide from this step on; None gives the native LRs back."""
+        self.plan = plan
+        self.write()
+
+    def advance(self) -> None:
+        """Write the LRs of this step, if the plan's curve is still moving."""
+        if self.plan is not None and self.step <= self.plan.moves_until:
+            self.write()
+
+    def write(self) -> None:
+        """Write the LRs of this step."""
+        self._trainer.set_lrs(self._expected())
+        self._written = self._trainer.get_lrs()
+
+    def _lr_for(self, group: int, native: float) -> float:
+        return native if self.plan is None else self.plan.lr(group, native, self.step)
+
+    def _expected(self) -> list[float]:
+        native = self._trainer.get_native_lrs()
+        return native if self.plan is None else self.plan.lrs(native, self.step)
+
+    def _moved(self, lrs: list[float]) -> None:
+        """The LRs are not what was written last: the user's scheduler, or somebody else."""
+        if lrs == self._expected():  # the user's scheduler: every step, for most jobs
+            self._written = lrs
+            return
+        if self.plan is None:
+            self._trainer.set_native_lrs(lrs)
+            self._written = lrs
+            return
+        native = self._trainer.get_native_lrs()
+        rows = zip(lrs, self._written, native, strict=True)
+        self._trainer.set_native_lrs([_native_after(*row) for row in rows])
+        if not self._foreign:
+            self._foreign = True
+            self._on_foreign(
+                f"step {self.step}: the LR was {self._written} and is {lrs}: something else "
+                "writes it. If that is your scheduler, pass scheduler=... to lrpilot.attach"
+            )
+        self.write()
+
+
+def _native_after(lr: float, applied: float, native: float) -> float:
+    """The native LR after a foreign writer turned `applied` into `lr`.
+
+    A scheduler in closed form wrote its own native LR; a recursive one multiplied what it found.
+    The nearer of the two, as ratios, is taken.
+    """
+    if lr <= 0 or applied <= 0 or native <= 0:
+        return lr
+    recursive, closed = lr / applied, lr / native
+    return lr if max(closed, 1 / closed) <= max(recursive, 1 / recursive) else native * recursive
