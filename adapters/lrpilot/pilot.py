@@ -6,7 +6,7 @@ there, training goes on with the plan in force.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -39,7 +39,7 @@ class Pilot:
         transport: the line to the daemon; None makes the pilot inert.
         run: what the daemon is told of this run.
         losses: reads loss values, without waiting for a device.
-        bounds: of the first param group's LR.
+        bounds_of: the bounds of the first param group's LR, given its base LR.
     """
 
     def __init__(
@@ -48,12 +48,14 @@ class Pilot:
         transport: Transport | None,
         run: RunInfo,
         losses: LossReader,
-        bounds: Bounds,
+        bounds_of: Callable[[float], Bounds],
     ) -> None:
         self._trainer = trainer
         self._transport = transport
         self._run = run
         self._losses = losses
+        self._bounds_of = bounds_of
+        bounds = bounds_of(trainer.base_lrs[0])
         self._rates = Rates(trainer, bounds, lambda text: self._notice("foreign_lr", text))
         self._branch = 0
         self._seq = 0
@@ -217,6 +219,7 @@ class Pilot:
             "generation": self._transport.status.generation if self._transport else 0,
             "plan": plan_to_state(self._rates.plan),
             "native_lrs": self._trainer.get_native_lrs(),
+            "base_lrs": list(self._rates.base_lrs),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -243,6 +246,9 @@ class Pilot:
         rates.step, self._branch = state["step"], state["branch"]
         self._judge.last_id = state["last_decision"]
         self._trainer.set_native_lrs(state["native_lrs"])
+        # The optimizer may have been loaded before attach: its LRs are those applied, not base.
+        rates.base_lrs = tuple(state["base_lrs"])
+        rates.bounds = self._bounds_of(rates.base_lrs[0])
         rates.follow(plan_from_state(state["plan"], rates.bounds, rates.base_lrs))
 
     # -- the line to the daemon
@@ -250,7 +256,7 @@ class Pilot:
     def _open(self) -> None:
         assert self._transport is not None
         self._opened = True
-        hello = self._run.hello(self._trainer, self._rates.bounds)
+        hello = self._run.hello(self._trainer, self._rates)
         hello.start_step = self._run.start_step
         hello.branch = self._branch
         hello.last_decision_id = self._judge.last_id

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lrpilot
-from lrpilot.plan import Bounds
+from lrpilot.rates import Rates
 from lrpilot.trainer import TrainerPort
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
@@ -63,7 +63,7 @@ class RunInfo:
             start_step=state["step"],
         )
 
-    def hello(self, trainer: TrainerPort, bounds: Bounds) -> session_pb2.Hello:
+    def hello(self, trainer: TrainerPort, rates: Rates) -> session_pb2.Hello:
         """The first message of a session."""
         return session_pb2.Hello(
             run=model_pb2.RunName(project=self.project, name=self.name),
@@ -74,12 +74,12 @@ class RunInfo:
             steps_per_epoch=self.steps_per_epoch,
             groups=[
                 session_pb2.ParamGroup(name=name, base_lr=lr)
-                for name, lr in zip(trainer.group_names, trainer.base_lrs, strict=True)
+                for name, lr in zip(trainer.group_names, rates.base_lrs, strict=True)
             ],
             optimizer=trainer.optimizer_name,
             mode=MODES[self.mode],
-            min_lr=bounds.low,
-            max_lr=bounds.high,
+            min_lr=rates.bounds.low,
+            max_lr=rates.bounds.high,
             capabilities=session_pb2.Capabilities(snapshot=trainer.can_snapshot, stop=True),
             world_size=self.world_size,
             job=self.job,

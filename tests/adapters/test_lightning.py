@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+
 from lrpilot.lightning import LRControllerCallback, WindowLoss
 from lrpilot.pilot import Pilot
 from lrpilot.testing import FakeDaemon
 from lrpilot.torch.options import Options
 from lrpilot_proto.v1 import model_pb2
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
-from torch.utils.data import DataLoader, TensorDataset
 
 LR = 0.05
 ROWS, BATCH = 64, 8

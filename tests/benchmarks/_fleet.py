@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from tests.benchmarks._report import percentile
 
 from lrpilot.client.session import OPTIONS
 from lrpilot.client.timing import EAGER_S, Pace
 from lrpilot.snapshots import DEFAULT_INTERVAL
 from lrpilot_proto.v1 import model_pb2, session_pb2, session_pb2_grpc
-from tests.benchmarks._report import percentile
 
 RATE = 100.0  # steps per second of a job
 LR = 0.1
@@ -91,9 +91,7 @@ def descents() -> list[list[float]]:
     found = []
     for seed in range(CURVES):
         rng = random.Random(seed)
-        found.append(
-            [0.5 + 2 * math.exp(-k / 1000) + rng.gauss(0, 0.02) for k in range(HORIZON)]
-        )
+        found.append([0.5 + 2 * math.exp(-k / 1000) + rng.gauss(0, 0.02) for k in range(HORIZON)])
     return found
 
 

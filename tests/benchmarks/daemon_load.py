@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support.daemon import Daemon
-
 from tests.benchmarks._fleet import RATE, FleetProcess, cpu_seconds, memory_mib, pinned
 from tests.benchmarks._report import middle, save, table
+
+from support.daemon import Daemon
 
 JOBS = (10, 50, 100, 150, 200, 300, 400, 500)  # the daemon takes 512 sessions at most
 WINDOWS = 3

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from support.daemon import Daemon
+from tests.benchmarks._fleet import FleetProcess, batch, descents, hello, pinned, snapshot
+from tests.benchmarks._report import percentile, save, table
 
 from lrpilot.client.session import OPTIONS
 from lrpilot_proto.v1 import session_pb2_grpc
-from tests.benchmarks._fleet import FleetProcess, batch, descents, hello, pinned, snapshot
-from tests.benchmarks._report import percentile, save, table
+from support.daemon import Daemon
 
 BACKGROUND = (1, 10, 100)
 BLOW_UPS = 60
@@ -66,13 +66,14 @@ def measure(jobs: int) -> dict[str, Any]:
 def _blow_up(address: str, number: int) -> float:
     """Seconds from the write of the batch that completes the evidence to its decision."""
     times: list[float] = []
-    over = threading.Event()
+    healthy, over = threading.Event(), threading.Event()
 
     def requests() -> Any:
         yield hello(f"blown{number}")
         yield snapshot(1, 0)
         yield batch(0, LOSSES)
-        time.sleep(PAUSE_S)  # until that was dealt with
+        healthy.wait(DEADLINE_S)
+        time.sleep(PAUSE_S)
         fatal = batch(HEALTHY, [NAN, NAN])
         times.append(time.perf_counter())
         yield fatal
@@ -82,6 +83,8 @@ def _blow_up(address: str, number: int) -> float:
         stub = session_pb2_grpc.SessionServiceStub(channel)  # type: ignore[no-untyped-call]
         call = stub.Session(requests(), timeout=DEADLINE_S)
         for message in call:
+            if message.acked_seq >= HEALTHY:
+                healthy.set()
             if message.WhichOneof("body") == "decision" and message.decision.restore_snapshot:
                 took = time.perf_counter() - times[0]
                 over.set()

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support.daemon import Daemon
-from support.training import quiet_threads
+from tests.benchmarks._fleet import pinned
+from tests.benchmarks._report import middle, percentile, save, table
+from tests.benchmarks.step import deliver
 from torch import nn
 
 import lrpilot
 from lrpilot.pilot import Pilot
-from tests.benchmarks._fleet import pinned
-from tests.benchmarks._report import middle, percentile, save, table
-from tests.benchmarks.step import deliver
+from support.daemon import Daemon
+from support.training import quiet_threads
 
 TARGETS_MS = (1.0, 10.0)
 ROUNDS = 30

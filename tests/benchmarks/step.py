@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support.daemon import Daemon
-from support.training import quiet_threads
+from tests.benchmarks._report import middle, save, table
+from tests.benchmarks.reference import reference_us
 
 import lrpilot
 from lrpilot.client.base import Item, Transport
@@ -27,8 +27,8 @@ from lrpilot.testing import FakeDaemon
 from lrpilot.torch.losses import TorchLosses
 from lrpilot.torch.trainer import TorchTrainer
 from lrpilot_proto.v1 import model_pb2
-from tests.benchmarks._report import middle, save, table
-from tests.benchmarks.reference import reference_us
+from support.daemon import Daemon
+from support.training import quiet_threads
 
 CALLS = 1000
 ROUNDS = 7
@@ -155,7 +155,7 @@ def _cells(address: str) -> list[Cell]:
 
 def _pilot(trainer: TorchTrainer, transport: Transport | None) -> Pilot:
     run = RunInfo("bench", "run", "attempt")
-    return Pilot(trainer, transport, run, TorchLosses(), Bounds(1e-6, LR))
+    return Pilot(trainer, transport, run, TorchLosses(), lambda base: Bounds(1e-6, base))
 
 
 def _null(groups: int, planned: bool) -> Pilot:

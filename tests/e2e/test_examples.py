@@ -34,7 +34,7 @@ class Home:
             cwd=self.storage.parent.parent,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=200,
         )
 
     def end_daemon(self) -> None:

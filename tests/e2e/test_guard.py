@@ -4,11 +4,10 @@ import math
 
 import pytest
 
+from lrpilot_proto.v1 import session_pb2
 from support.daemon import Daemon, until
 from support.peer import hello, session, telemetry
 from support.training import attach, job, rollbacks, same, train, train_until
-
-from lrpilot_proto.v1 import session_pb2
 
 
 def test_a_healthy_run_is_left_alone_to_the_last_bit(daemon: Daemon) -> None:
@@ -110,8 +109,9 @@ def test_a_state_of_nan_is_never_taken_for_a_good_one(daemon: Daemon) -> None:
         line.say(telemetry(1, [1.0, 0.9, 1.1] * 20))
         line.say(session_pb2.Report(report_seq=2, before_seq=61, snapshot=poisoned))
         line.say(telemetry(61, [math.nan] * 300))
+        line.say(telemetry(361, [math.nan]))  # once it is acknowledged, all else has been said
         heard = [line.hear()]
-        while heard[-1].acked_seq < 360:
+        while heard[-1].acked_seq < 361:
             heard.append(line.hear())
     bodies = [message.WhichOneof("body") for message in heard]
     assert "proven" not in bodies

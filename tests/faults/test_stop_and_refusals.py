@@ -1,6 +1,7 @@
 """How the daemon ends, and when it does not even start."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,6 @@ def test_a_second_daemon_on_the_same_storage(daemon: Daemon) -> None:
 
 def test_a_second_daemon_on_the_same_port(daemon: Daemon) -> None:
     """Two gRPC servers may share a port without noticing; two daemons must not."""
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

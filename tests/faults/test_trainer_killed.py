@@ -1,10 +1,12 @@
 """`kill -9` of the trainer, and its next attempt from its checkpoint."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lrpilot_controller.story import story_of
 from support.daemon import Daemon, script, until
 from support.training import attach, job, rollbacks, train, train_until
 
@@ -65,7 +67,7 @@ def test_steps_beyond_the_checkpoint_are_made_again(daemon: Daemon) -> None:
     with attach(one := job(), daemon.address, "run") as pilot:
         train(one, pilot, range(50))
         state = {"model": one.model.state_dict(), "optimizer": one.optimizer.state_dict()}
-        state = {**{k: _copy(v) for k, v in state.items()}, "pilot": pilot.state_dict()}
+        state = {**copy.deepcopy(state), "pilot": pilot.state_dict()}
         train(one, pilot, range(50))
     assert daemon.story("run")["step"] == 100
 
@@ -79,14 +81,6 @@ def test_steps_beyond_the_checkpoint_are_made_again(daemon: Daemon) -> None:
     assert story["step"] == 60
     assert story["telemetry"]["received"] == 110
     with daemon.journal() as journal:
-        from lrpilot_controller.story import story_of
-
         points = story_of(journal, "run").points
     assert {point.left for point in points if point.step < 50} == {False}
     assert {point.left for point in points if point.step >= 60} == {True}
-
-
-def _copy(state: dict[str, Any]) -> dict[str, Any]:
-    import copy
-
-    return copy.deepcopy(state)

@@ -154,11 +154,13 @@ def _print_decisions(console: Console, decisions: Sequence[AppliedDecision]) -> 
 
 
 def _print_end(console: Console, alone: Trained, guarded: Trained, summary: Summary) -> None:
+    gave_up = " until it was given up" if alone.lost_at is not None else ""
     console.print(
         f"\nunder LRPilot: {summary.steps} steps (those rolled back are counted), "
-        f"{summary.rollbacks} rollbacks,\n{summary.snapshots} snapshots in "
-        f"{summary.snapshot_seconds:.2f} s; {guarded.seconds:.1f} s in all, and "
-        f"{alone.seconds:.1f} s alone\n\n[bold]look further[/]"
+        f"{summary.rollbacks} rollbacks, {summary.snapshots} snapshots in "
+        f"{summary.snapshot_seconds:.2f} s.\n"
+        f"It took {guarded.seconds:.1f} s, the run alone {alone.seconds:.1f} s{gave_up}.\n\n"
+        "[bold]look further[/]"
     )
     console.print(f"  lrpilot show {summary.run}\n  lrpilot review", soft_wrap=True, markup=False)
     console.print("\n[bold]in your own loop[/]")

@@ -93,9 +93,9 @@ class Options:
             stateful=stateful,
             request_stop=request_stop,
         )
-        bounds = self._bounds(trainer.base_lrs[0])
+        self._bounds(trainer.base_lrs[0])  # a wrong one is told before anybody is waited for
         transport = None if inert else self._connect()
-        return Pilot(trainer, transport, info, TorchLosses(), bounds)
+        return Pilot(trainer, transport, info, TorchLosses(), self._bounds)
 
     def _info(self, world: int, job: str, *, observe: bool = False) -> RunInfo:
         return RunInfo(

@@ -13,10 +13,10 @@ from lrpilot_controller.journal.base import (
     JournalEntryError,
 )
 
-# A transaction costs about as much as twenty records in it, so that a daemon of many runs would do
-# little else. No transaction begins earlier than this after the one before; the first one after a
-# pause, so that of a decision to a lone run, begins at once.
+# A transaction costs as much as several records in it. A daemon of many runs would do little else,
+# so it makes one per GAP_S on average; after a pause some go at once, for a few runs all of them.
 GAP_S = 0.005
+AT_ONCE = 5
 
 _Submission = tuple[list[Entry], "Future[list[int]]"]
 
@@ -81,9 +81,10 @@ class JournalWriter:
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
-        if (left := self._due - time.monotonic()) > 0 and not self._closed:
-            time.sleep(left)
-        self._due = time.monotonic() + GAP_S
+        now = time.monotonic()
+        if now < self._due and not self._closed:
+            time.sleep(self._due - now)
+        self._due = max(self._due, now - AT_ONCE * GAP_S) + GAP_S
         with self._changed:
             return [self._waiting.popleft() for _ in range(min(self._group, len(self._waiting)))]
 

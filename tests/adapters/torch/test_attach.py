@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import lrpilot
 import pytest
 import torch
+from torch import nn
+
+import lrpilot
 from lrpilot.testing import FakeDaemon
 from lrpilot.torch.options import Options
-from torch import nn
 
 
 @pytest.fixture

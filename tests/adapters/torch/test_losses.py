@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from lrpilot.losses import Row
 from lrpilot.torch.losses import BATCH, MAX_IN_FLIGHT, TorchLosses
-from torch import Tensor
 
 
 class Device:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Bounds
 from lrpilot.run import RunInfo
@@ -50,7 +51,9 @@ class Loop:
             self.optimizer, self.model, schedulers=[self.scheduler] if self.scheduler else []
         )
         info = RunInfo("p", "r", "a", mode=mode, total_steps=total_steps)
-        self.pilot = Pilot(trainer, self.daemon, info, TorchLosses(), Bounds(LR * 1e-4, LR))
+        self.pilot = Pilot(
+            trainer, self.daemon, info, TorchLosses(), lambda base: Bounds(base * 1e-4, base)
+        )
         if state is not None:
             self.pilot.load_state_dict(state)
         self.pilot.start()
@@ -452,6 +455,21 @@ def test_a_checkpoint_carries_step_branch_plan_and_native_lr() -> None:
     assert (hello.resumes, hello.start_step, hello.branch) == ("a", 5, 1)
     assert hello.plan.segments[-1].end_value == 0.5
     assert hello.last_decision_id == 1
+
+
+def test_an_optimizer_loaded_before_attach_does_not_narrow_the_bounds() -> None:
+    loop = Loop()
+    loop.daemon.decide(cut(0.25))
+    loop.train()
+    state = loop.pilot.state_dict()
+    resumed = Loop(lrs=(LR * 0.25,), state=state)  # as its optimizer's checkpoint says
+    assert resumed.pilot.lrs == [LR * 0.25]
+    resumed.daemon.decide(model_pb2.Decision(id=2, action="ACTION_RELEASE", release=True, branch=0))
+    resumed.train()
+    hello = resumed.daemon.hello
+    assert hello is not None
+    assert (hello.groups[0].base_lr, hello.max_lr) == (LR, LR)
+    assert resumed.pilot.lrs == [LR]
 
 
 def test_a_state_that_does_not_fit_is_refused_with_both_numbers() -> None:

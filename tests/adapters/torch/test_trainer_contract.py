@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
+
 from lrpilot.testing import Rig, TrainerContract
 from lrpilot.torch.trainer import TorchTrainer
-from torch import nn
 
 OPTIMIZERS: dict[str, Callable[[list[dict[str, object]]], torch.optim.Optimizer]] = {
     "sgd": lambda groups: torch.optim.SGD(groups),
