@@ -41,10 +41,8 @@ def stale() -> list[Path]:
 
 
 def main() -> None:
-    if version("grpcio-tools") != TOOLS:
-        sys.exit(
-            f"grpcio-tools {version('grpcio-tools')} found, {TOOLS} needed: pip install --group proto"
-        )
+    if (found := version("grpcio-tools")) != TOOLS:
+        sys.exit(f"grpcio-tools {found} found, {TOOLS} needed: pip install --group proto")
     if "--check" in sys.argv[1:]:
         if names := stale():
             sys.exit("stale generated code: " + ", ".join(map(str, names)) + ". Run: make proto")

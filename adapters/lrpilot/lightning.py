@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from lrpilot.pilot import Pilot
@@ -102,6 +102,7 @@ class LRControllerCallback(Callback):
         why = _observes_only(trainer, pl_module)
         if why is not None:
             log.warning("LRPilot: %s: this version observes it and writes nothing", why)
+        _warn_of_finite_checks(trainer)
         keywords = self._keywords | {"total_steps": self._horizon(trainer)}
         configs: list[Any] = [
             config
@@ -254,6 +255,17 @@ class _Unmoved:
     def unwrap(self) -> Any:
         """The scheduler itself."""
         return self.__dict__["_scheduler"]
+
+
+def _warn_of_finite_checks(trainer: pl.Trainer) -> None:
+    """EarlyStopping ends a run at its first non-finite validation, before it can be rescued."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.check_finite:
+            log.warning(
+                "LRPilot: EarlyStopping(check_finite=True) ends the run at a non-finite %s, perhaps "
+                "before a rollback arrives; EarlyStopping(..., check_finite=False) leaves it to us",
+                callback.monitor,
+            )
 
 
 def _observes_only(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None:

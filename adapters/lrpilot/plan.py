@@ -80,6 +80,8 @@ class Plan:
         if first <= 0:
             self._ratios[0] = 1.0
         self._bounds = bounds
+        # The step from which on the value is constant; asked at every step.
+        self.moves_until = self._settled_at()
 
     def _check(self) -> None:
         kinds = (model_pb2.PLAN_KIND_SCALE, model_pb2.PLAN_KIND_REPLACE)
@@ -98,9 +100,7 @@ class Plan:
         if any(b[0] < a[1] for a, b in pairwise(self._segments)):
             raise PlanError("the plan's segments overlap or are out of order")
 
-    @property
-    def moves_until(self) -> int:
-        """The step from which on the value is constant."""
+    def _settled_at(self) -> int:
         last = self._segments[-1]
         constant = len(self._segments) == 1 and last[2] == model_pb2.SHAPE_CONSTANT
         ramped = self.ramp.start + self.ramp.steps if self.ramp else 0

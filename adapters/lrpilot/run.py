@@ -93,6 +93,7 @@ def new_attempt() -> str:
 
 def default_name() -> str:
     """`<script>-<date>-<4 letters>`."""
-    script = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else ""
+    path = Path(sys.argv[0] if sys.argv else "")
+    script = path.parent.name if path.stem == "__main__" else path.stem
     letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
     return f"{script or 'python'}-{time.strftime('%Y%m%d')}-{letters}"

@@ -22,7 +22,6 @@ class _Section(BaseModel):
 class _Guard(_Section):
     factor: Factor = GuardSettings().factor
     escalated_factor: Factor = GuardSettings().escalated_factor
-    repeats: Count = GuardSettings().repeats
     max_rollbacks: Count = GuardSettings().max_rollbacks
 
 

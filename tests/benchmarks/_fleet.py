@@ -41,7 +41,7 @@ Up, Down = session_pb2.TrainerMessage, session_pb2.ControllerMessage
 
 
 def hello(name: str) -> Any:
-    """The first message of a guarded run without a horizon: snapshots are at their most frequent."""
+    """The first message of a guarded run without a horizon, which takes the most snapshots."""
     return Up(
         hello=session_pb2.Hello(
             run=model_pb2.RunName(project="bench", name=name),

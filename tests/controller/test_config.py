@@ -39,7 +39,6 @@ def test_every_setting_can_be_set(file: Path) -> None:
         [guard]
         factor = 0.5
         escalated_factor = 0.05
-        repeats = 2
         max_rollbacks = 5
         [limits]
         max_factor = 4
@@ -50,7 +49,7 @@ def test_every_setting_can_be_set(file: Path) -> None:
     )
     made = load_settings(file)
     assert made == CoreSettings(
-        guard=GuardSettings(0.5, 0.05, 2, 5), limits=Limits(4.0, 6, 0.25, 10), probation_steps=80
+        guard=GuardSettings(0.5, 0.05, 5), limits=Limits(4.0, 6, 0.25, 10), probation_steps=80
     )
     # A setting that is added to the core and forgotten here would show as its default.
     flat, default = flatten(asdict(made)), flatten(asdict(CoreSettings()))
@@ -69,8 +68,8 @@ def flatten(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def test_a_part_keeps_the_other_defaults(file: Path) -> None:
-    file.write_text("[guard]\nrepeats = 1\n")
-    assert load_settings(file) == CoreSettings(guard=GuardSettings(repeats=1))
+    file.write_text("[guard]\nmax_rollbacks = 1\n")
+    assert load_settings(file) == CoreSettings(guard=GuardSettings(max_rollbacks=1))
 
 
 @pytest.mark.parametrize(
@@ -80,8 +79,11 @@ def test_a_part_keeps_the_other_defaults(file: Path) -> None:
         ("[guard]\nfactor = 0", ["guard.factor", "0", "greater than 0"]),
         ("[guard]\nfactor = nan", ["guard.factor", "nan"]),
         ('[guard]\nfactor = "half"', ["guard.factor", "'half'", "number"]),
-        ("[guard]\nrepeats = -1", ["guard.repeats", "-1", "greater than or equal to 0"]),
-        ("[guard]\nrepeats = 2.5", ["guard.repeats", "2.5"]),
+        (
+            "[guard]\nmax_rollbacks = -1",
+            ["guard.max_rollbacks", "-1", "greater than or equal to 0"],
+        ),
+        ("[guard]\nmax_rollbacks = 2.5", ["guard.max_rollbacks", "2.5"]),
         ("[limits]\nmax_factor = 1", ["limits.max_factor", "greater than 1"]),
         ("[limits]\nmax_rolled_back_fraction = 2", ["limits.max_rolled_back_fraction", "2"]),
         ("probation_steps = 0", ["probation_steps", "0"]),
@@ -98,7 +100,7 @@ def test_a_value_out_of_range_names_key_value_and_limit(
 @pytest.mark.parametrize(
     ("text", "key", "allowed"),
     [
-        ("[guard]\nfacto = 0.5", "guard.facto", "escalated_factor, factor, max_rollbacks, repeats"),
+        ("[guard]\nfacto = 0.5", "guard.facto", "escalated_factor, factor, max_rollbacks"),
         ("[limit]\nmax_factor = 4", "limit", "guard, limits, probation_steps"),
         ("cooldown_steps = 4", "cooldown_steps", "guard, limits, probation_steps"),
     ],

@@ -51,21 +51,21 @@ def test_one_nan_is_noted_and_nothing_changed(daemon: Daemon) -> None:
 
 
 def test_a_run_that_blows_up_is_rolled_back_and_cut_until_it_learns(daemon: Daemon) -> None:
-    """Three cuts to a third; a snapshot that still blows up then gets a tenth."""
+    """A third; a tenth where that did not make it last longer; a third again where it did."""
     daemon.start()
     one = job(200)
     with attach(one, daemon.address, "run") as pilot:
-        train_until(one, pilot, lambda: rollbacks(pilot) == 4)
+        train_until(one, pilot, lambda: rollbacks(pilot) == 3)
         train(one, pilot, range(400))
         changes = [d for d in pilot.decisions if d.action == "rollback"]
     factors = [d.lrs_after[0] / d.lrs_before[0] for d in changes]
-    assert factors == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0.1])
+    assert factors == pytest.approx([1 / 3, 0.1, 1 / 3])
     assert one.loss() < 0.1
     story = daemon.story("run")
     assert story["state"] == "finished"
     told = [d for d in story["decisions"] if d["action"] == "rollback"]
-    assert [d["status"] for d in told] == ["applied"] * 4
-    assert [d["outcome"]["verdict"] for d in told] == [*["rolled_back"] * 3, "improved"]
+    assert [d["status"] for d in told] == ["applied"] * 3
+    assert [d["outcome"]["verdict"] for d in told] == [*["rolled_back"] * 2, "improved"]
     assert story["lrs"] == [changes[-1].lrs_after[0]]
     assert story["cost"]["rolled_back_steps"] > 0
 

@@ -118,7 +118,7 @@ def test_a_storage_that_cannot_be_written(folder: Path) -> None:
     [
         ("[guard]\nfactor = 2", ["guard.factor", "2", "less than 1"]),
         ("[guard]\nfactor = 'a third'", ["guard.factor", "'a third'", "number"]),
-        ("[guard]\nfacter = 0.3", ["guard.facter", "factor, max_rollbacks, repeats"]),
+        ("[guard]\nfacter = 0.3", ["guard.facter", "factor, max_rollbacks"]),
         ("[gard]\nfactor = 0.3", ["gard", "guard, limits, probation_steps"]),
         ("[limits]\nmax_factor = inf", ["limits.max_factor", "inf", "less than or equal to 1000"]),
         ("[limits]\ncooldown_steps = -1", ["limits.cooldown_steps", "-1", "greater than or equal"]),

@@ -36,6 +36,7 @@ def run(seed: int, multiplier: float, steps: int, reference: bool) -> int:
     Raises:
         RuntimeError: there is no text to train on.
     """
+    begin = time.perf_counter()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a plot in "?" is better than a traceback
     console = Console(highlight=False)
@@ -72,7 +73,7 @@ def run(seed: int, multiplier: float, steps: int, reference: bool) -> int:
     console.print()
     console.print(_losses(alone, guarded, best, seed, steps))
     _print_decisions(console, decisions)
-    _print_end(console, alone, guarded, summary)
+    _print_end(console, guarded, summary, time.perf_counter() - begin)
     if not summary.connected:
         why = summary.refused or "the connection was lost"
         console.print(f"LRPilot's daemon did not answer to the end: {why}", soft_wrap=True)
@@ -153,14 +154,12 @@ def _print_decisions(console: Console, decisions: Sequence[AppliedDecision]) -> 
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
-def _print_end(console: Console, alone: Trained, guarded: Trained, summary: Summary) -> None:
-    gave_up = " until it was given up" if alone.lost_at is not None else ""
+def _print_end(console: Console, guarded: Trained, summary: Summary, seconds: float) -> None:
     console.print(
         f"\nunder LRPilot: {summary.steps} steps (those rolled back are counted), "
-        f"{summary.rollbacks} rollbacks, {summary.snapshots} snapshots in "
-        f"{summary.snapshot_seconds:.2f} s.\n"
-        f"It took {guarded.seconds:.1f} s, the run alone {alone.seconds:.1f} s{gave_up}.\n\n"
-        "[bold]look further[/]"
+        f"{summary.rollbacks} rollbacks,\n{summary.snapshots} snapshots in "
+        f"{summary.snapshot_seconds:.2f} s; {guarded.seconds:.1f} s in all. "
+        f"The whole demo took {seconds:.1f} s.\n\n[bold]look further[/]"
     )
     console.print(f"  lrpilot show {summary.run}\n  lrpilot review", soft_wrap=True, markup=False)
     console.print("\n[bold]in your own loop[/]")

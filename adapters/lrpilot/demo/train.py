@@ -25,7 +25,7 @@ class Trained:
     Attributes:
         losses: of each step, in order.
         val_loss: of the weights at the end; NaN where they are.
-        seconds: of wall time, connecting and closing included.
+        seconds: of wall time, connecting to a daemon included.
     """
 
     losses: list[float]

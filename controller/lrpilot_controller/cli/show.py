@@ -104,4 +104,4 @@ def picture(story: Story, width: int = 90, height: int = 16) -> str:
         plt.plot([p.step for p in applied], [p.lr for p in applied], marker="braille")
         plt.yscale("log")
     plt.title("learning rate")
-    return f"{loss}\n{plt.build()}"
+    return str(plt.uncolorize(f"{loss}\n{plt.build()}"))  # it resets colours that it never set

@@ -144,7 +144,7 @@ class Engine:
             if view.in_flight is not None:
                 continue
             if (proven := self._snapshots.update(healthy)) is not None:
-                view.snapshot = proven
+                self._newest(view, proven)
                 out.append(SnapshotProven(view.attempt.id, proven))
             if self._unresolved is not None:
                 self._look_again(step, healthy, out)
@@ -243,6 +243,9 @@ class Engine:
         if decision.restore_snapshot is not None:
             proven = self._snapshots.proven
             view.rollbacks += 1
+            if decision.signal is not None:
+                view.lasted = decision.signal.since - view.began
+            view.began = receipt.applied_step
             count = view.rollbacks_to
             count[decision.restore_snapshot] = count.get(decision.restore_snapshot, 0) + 1
             if proven is not None and proven.id == decision.restore_snapshot:
@@ -272,4 +275,9 @@ class Engine:
         snapshot = Snapshot(event.snapshot, event.step, self._detectors.state_dict())
         self._snapshots.taken(snapshot, event.proven)
         if event.proven:
-            view.snapshot = event.snapshot
+            self._newest(view, event.snapshot)
+
+    def _newest(self, view: RunView, snapshot: int) -> None:
+        """A snapshot is proven: from now on, this is where a rollback leads."""
+        assert self._snapshots.proven is not None
+        view.snapshot, view.began, view.lasted = snapshot, self._snapshots.proven.step, None

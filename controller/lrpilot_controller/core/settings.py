@@ -10,14 +10,12 @@ class GuardSettings:
     Attributes:
         factor: what a cut multiplies the LR by. A third crosses a decade in two cuts and loses
             little when the LR was only just too high.
-        escalated_factor: the cut once `repeats` rollbacks to one snapshot did not help.
-        repeats: rollbacks to one snapshot with `factor` before the cut escalates.
+        escalated_factor: the cut where the one before did not make the run last longer.
         max_rollbacks: rollbacks in a run; the next one becomes a stop.
     """
 
     factor: float = 1 / 3
     escalated_factor: float = 0.1
-    repeats: int = 3
     max_rollbacks: int = 8
 
 

@@ -28,6 +28,8 @@ class RunView:
     rolled_back_steps: int = 0
     rollbacks_spent: bool = False
     undone_until: int = 0
+    began: int = 0
+    lasted: int | None = None
     cuts: int = 0
     last_change_step: int | None = None
     last_note_step: int | None = None

@@ -17,7 +17,7 @@ from lrpilot_controller.core.view import RunView
 ATTEMPT = Attempt("t1", (ParamGroup("all", 0.1),), min_lr=1e-3, max_lr=1.0)
 DIVERGENCE = Signal(SignalKind.DIVERGENCE, 500, 490, 0.9, {"level": 5.0, "best": 0.25})
 NANS = Signal(SignalKind.NONFINITE, 500, 499, 1.0, {"count": 2.0})
-RULE = GuardSettings(factor=0.5, escalated_factor=0.2, repeats=2, max_rollbacks=4)
+RULE = GuardSettings(factor=0.5, escalated_factor=0.2, max_rollbacks=4)
 
 
 def decide(signal: Signal, **known: object) -> Proposal:
@@ -60,11 +60,20 @@ def test_the_evidence_is_told_in_numbers() -> None:
     assert "since step 490" in decide(bare, snapshot=3).reason
 
 
-@pytest.mark.parametrize(("repeats", "factor"), [(0, 0.5), (1, 0.5), (2, 0.2), (3, 0.2)])
-def test_the_same_snapshot_again_and_again_escalates(repeats: int, factor: float) -> None:
-    proposal = decide(DIVERGENCE, snapshot=3, rollbacks_to={3: repeats, 2: 9}, rollbacks=repeats)
+@pytest.mark.parametrize(
+    ("lasted", "factor"),
+    [(None, 0.5), (39, 0.5), (40, 0.2), (41, 0.2)],
+    ids=["first", "longer", "as long", "shorter"],
+)
+def test_a_cut_that_did_not_make_the_run_last_longer_is_followed_by_a_larger_one(
+    lasted: int | None, factor: float
+) -> None:
+    """The blow-up began at step 490, 40 steps after the last rollback."""
+    known = {"rollbacks_to": {3: 1}, "rollbacks": 1} if lasted else {}
+    proposal = decide(DIVERGENCE, snapshot=3, began=450, lasted=lasted, **known)
     assert (proposal.action, proposal.factor) == (Action.ROLLBACK, factor)
-    assert (f"rollback {repeats + 1} to this snapshot" in proposal.reason) is (repeats > 0)
+    told = "rollback 2 to this snapshot; the last lasted 40 steps"
+    assert (told in proposal.reason) is (lasted is not None)
 
 
 def test_too_many_rollbacks_are_a_stop() -> None:

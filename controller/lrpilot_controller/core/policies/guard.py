@@ -1,8 +1,9 @@
 """The guard: what follows when a run blows up.
 
-One bad batch is noted. A blow-up restores the newest proven snapshot and cuts the LR; where the
-same snapshot blows up again and again the cut grows, and where the budget of rollbacks is spent
-the run is asked to stop, because burning the rest of the night on NaN helps nobody.
+One bad batch is noted. A blow-up restores the newest proven snapshot and cuts the LR. Where the run
+then stays healthy for no longer than it did before the cut, the LR is still far too high and the
+next cut is larger. Where the budget of rollbacks is spent the run is asked to stop, because burning
+the rest of the night on NaN helps nobody.
 """
 
 from lrpilot_controller.core.model import Action, Proposal, Signal, SignalKind
@@ -42,8 +43,12 @@ class GuardPolicy:
             )
             return Proposal(Action.STOP, reason, signal)
         repeats = view.rollbacks_to.get(snapshot, 0)
-        factor = rule.factor if repeats < rule.repeats else rule.escalated_factor
-        again = f", rollback {repeats + 1} to this snapshot" if repeats else ""
+        lasted = signal.since - view.began
+        helped = view.lasted is None or lasted > view.lasted
+        factor = rule.factor if helped else rule.escalated_factor
+        again = ""
+        if repeats:
+            again = f", rollback {repeats + 1} to this snapshot; the last lasted {lasted} steps"
         reason = (
             f"{_seen(signal)}: roll back to snapshot {snapshot} and cut the LR "
             f"x{factor:.3g} from {view.lr:.3g}{again}"
