@@ -262,7 +262,7 @@ def _warn_of_finite_checks(trainer: pl.Trainer) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and callback.check_finite:
             log.warning(
-                "LRPilot: EarlyStopping(check_finite=True) ends the run at a non-finite %s, perhaps "
+                "LRPilot: EarlyStopping(check_finite=True) ends the run at a non-finite %s, maybe "
                 "before a rollback arrives; EarlyStopping(..., check_finite=False) leaves it to us",
                 callback.monitor,
             )
