@@ -7,6 +7,10 @@ from typing import Any, Protocol
 Row = tuple[int, int, int, tuple[float, ...]]
 
 
+class BadLoss(TypeError):
+    """What was given for a loss is neither a number nor a tensor of one element."""
+
+
 class LossReader(Protocol):
     """Turns what a training loop calls a loss into a float."""
 
@@ -14,7 +18,7 @@ class LossReader(Protocol):
         """The value, or None where `ready` will give it later, with `row`.
 
         Raises:
-            TypeError: the loss is neither a number nor a tensor of one element.
+            BadLoss: the loss is neither a number nor a tensor of one element.
         """
         ...
 
@@ -30,6 +34,6 @@ class LossReader(Protocol):
         """The value at once; may wait for the device.
 
         Raises:
-            TypeError: it is neither a number nor a tensor of one element.
+            BadLoss: it is neither a number nor a tensor of one element.
         """
         ...

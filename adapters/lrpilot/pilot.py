@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from lrpilot.client.base import Transport
 from lrpilot.decisions import AppliedDecision, Judge
-from lrpilot.losses import LossReader
+from lrpilot.losses import BadLoss, LossReader
 from lrpilot.plan import Bounds, plan_from_state, plan_to_state
 from lrpilot.rates import Rates
 from lrpilot.run import RunInfo
@@ -78,37 +78,43 @@ class Pilot:
             loss: a float or a tensor of one element; a device tensor is not waited for.
 
         Raises:
-            TypeError: the loss is neither.
+            BadLoss: the loss is neither; a TypeError.
         """
         transport, rates = self._transport, self._rates
         k = rates.step
         if transport is None:
             rates.step = k + 1
             return
-        row = rates.read()
-        self._seq = seq = self._seq + 1
-        value = self._losses.read(loss, (seq, k, self._branch, row))
-        if value is None:
-            self._push_rows(self._losses.ready())
-        else:
-            transport.push((seq, TRAIN, k, self._branch, 0, value, row))
-            if not value <= self._worst:
-                self._alarm(value)
-        rates.step = k = k + 1
-        if not self._opened:
-            self._open()
-        if transport.inbox:
-            self._listen()
-        if rates.plan is not None:
-            rates.advance()
-        if self._snapshots is not None and k >= self._snapshots.next_step:
-            self._take_snapshot()
+        try:
+            row = rates.read()
+            self._seq = seq = self._seq + 1
+            value = self._losses.read(loss, (seq, k, self._branch, row))
+            if value is None:
+                self._push_rows(self._losses.ready())
+            else:
+                transport.push((seq, TRAIN, k, self._branch, 0, value, row))
+                if not value <= self._worst:
+                    self._alarm(value)
+            rates.step = after = k + 1
+            if not self._opened:
+                self._open()
+            if transport.inbox:
+                self._listen()
+            if rates.plan is not None:
+                rates.advance()
+            if self._snapshots is not None and after >= self._snapshots.next_step:
+                self._take_snapshot()
+        except BadLoss:
+            raise
+        except Exception as error:
+            rates.step = k + 1
+            self._give_up(error)
 
     def validate(self, value: Any) -> None:
         """Report a validation loss of the weights as they are now.
 
         Raises:
-            TypeError: the value is neither a float nor a tensor of one element.
+            BadLoss: the value is neither a float nor a tensor of one element; a TypeError.
         """
         number = self._losses.number(value)
         if self._transport is None:
@@ -290,6 +296,16 @@ class Pilot:
         if value == value:
             self._worst = value
         self._transport.urgent()
+
+    def _give_up(self, error: Exception) -> None:
+        """A fault of ours: the loop never hears of it, and goes on at the LRs in force."""
+        log.error("LRPilot: a fault of its own; training goes on without it", exc_info=error)
+        transport, self._transport, self._snapshots = self._transport, None, None
+        if transport is not None:
+            text = f"a fault in the training process: {error!r}"
+            notice = session_pb2.Notice(kind="fault", step=self._rates.step, text=text)
+            transport.report(session_pb2.Report(notice=notice))
+            transport.report(session_pb2.Report(goodbye=session_pb2.Goodbye(reason="error")))
 
     def _listen(self) -> None:
         """Read the inbox at this step boundary; a fault in it must not reach the loop."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lrpilot.losses import Row
+from lrpilot.losses import BadLoss, Row
 
 # Losses per copy: a device-to-host copy each step would cost more than it is worth.
 BATCH = 8
@@ -69,14 +69,14 @@ class TorchLosses:
         if isinstance(value, Tensor):
             if value.numel() == 1:
                 return float(value.item())
-            raise TypeError(
+            raise BadLoss(
                 f"a loss of one element is needed, not a tensor of shape {tuple(value.shape)}: "
                 "reduce it, for example with .mean()"
             )
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise TypeError(
+            raise BadLoss(
                 f"a loss must be a number or a tensor of one element, not {value!r}"
             ) from None
 

@@ -17,7 +17,8 @@ Write = Callable[[int, float], float]
 class NativeLRs:
     """The native LR per param group, and the way from there to the optimizer.
 
-    Groups are looked up by index each time: `optimizer.load_state_dict` replaces them.
+    Groups are looked up by index each time: `optimizer.load_state_dict` replaces them. One that
+    is added after attach keeps its own LR and is left alone.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -27,10 +28,11 @@ class NativeLRs:
 
     def moved(self, group: int, native: float) -> None:
         """The scheduler wrote a native LR: remember it and apply what follows from it."""
-        while len(self.values) <= group:
-            self.values.append(native)
-        self.values[group] = float(native)
-        set_lr(self.optimizer.param_groups[group], self.write(group, float(native)))
+        native = float(native)
+        if group < len(self.values):
+            self.values[group] = native
+            native = self.write(group, native)
+        set_lr(self.optimizer.param_groups[group], native)
 
     def at(self, group: int) -> float:
         """The native LR of a group; one that was added later has only its own."""

@@ -50,6 +50,7 @@ class TorchTrainer:
         if model is not None:
             self._slots = [TrainingState(model, optimizer, stateful) for _ in range(2)]
         groups = optimizer.param_groups
+        self._count = len(groups)
         self.group_names = [str(g.get("name", f"group {i}")) for i, g in enumerate(groups)]
         self.base_lrs = [float(g.get("initial_lr", g["lr"])) for g in groups]
         self.optimizer_name = type(optimizer).__name__
@@ -59,11 +60,11 @@ class TorchTrainer:
         """The LRs that the optimizer has now."""
         return [
             lr if type(lr) is float else float(lr)
-            for lr in [group["lr"] for group in self._optimizer.param_groups]
+            for lr in [group["lr"] for group in self._optimizer.param_groups[: self._count]]
         ]
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
-        """Write the LRs; groups that were added since keep theirs."""
+        """Write the LRs; groups that were added since attach keep theirs."""
         for group, lr in zip(self._optimizer.param_groups, lrs, strict=False):
             if group["lr"] != lr:
                 set_lr(group, lr)

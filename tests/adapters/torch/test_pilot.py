@@ -333,6 +333,37 @@ def test_a_fault_of_ours_never_reaches_the_loop(monkeypatch: pytest.MonkeyPatch)
     assert "out of memory" in loop.daemon.receipts[0].detail
 
 
+def test_a_fault_in_the_step_itself_leaves_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop()
+    loop.daemon.decide(cut(0.5))
+    loop.train(2)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(TorchTrainer, "get_lrs", fail)
+    loop.train(3)
+    assert loop.pilot.step_count == 5
+    assert loop.optimizer.param_groups[0]["lr"] == LR / 2
+    assert [r.WhichOneof("body") for r in loop.daemon.reports[-2:]] == ["notice", "goodbye"]
+    loop.pilot.close()
+
+
+@pytest.mark.parametrize("scheduler", [None, "exponential"])
+def test_a_group_added_after_attach_keeps_its_own_lr(scheduler: str | None) -> None:
+    loop = Loop(scheduler=SCHEDULERS[scheduler] if scheduler else None)
+    loop.train(2)
+    extra = torch.nn.Linear(4, 4)
+    loop.optimizer.add_param_group({"params": list(extra.parameters()), "lr": 0.07})
+    loop.train()
+    loop.daemon.decide(cut(0.5))
+    loop.pilot.step(1.0)
+    own = 0.07 * (0.97 if scheduler else 1)  # its scheduler moves it, the plan does not
+    assert loop.optimizer.param_groups[1]["lr"] == pytest.approx(own)
+    assert len(loop.pilot.lrs) == 1
+    assert loop.daemon.receipts[0].status == model_pb2.DECISION_STATUS_APPLIED
+
+
 def test_no_memory_for_a_snapshot_is_told_and_training_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
