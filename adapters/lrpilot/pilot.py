@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 from lrpilot.client.base import Transport
 from lrpilot.decisions import AppliedDecision, Judge
+from lrpilot.line import Line
 from lrpilot.losses import BadLoss, LossReader
 from lrpilot.plan import Bounds, plan_from_state, plan_to_state
 from lrpilot.rates import Rates
@@ -23,7 +24,6 @@ from lrpilot_proto.v1 import model_pb2, session_pb2
 
 log = logging.getLogger("lrpilot")
 
-TRAIN, VALIDATION = session_pb2.ITEM_KIND_TRAIN, session_pb2.ITEM_KIND_VALIDATION
 STATE_VERSION = 1
 T = TypeVar("T")
 
@@ -51,18 +51,17 @@ class Pilot:
         bounds_of: Callable[[float], Bounds],
     ) -> None:
         self._trainer = trainer
-        self._transport = transport
+        self._transport = transport  # asked for its status, also after the end
+        self._line = Line(transport) if transport is not None else None
         self._run = run
         self._losses = losses
         self._bounds_of = bounds_of
         bounds = bounds_of(trainer.base_lrs[0])
-        self._rates = Rates(trainer, bounds, lambda text: self._notice("foreign_lr", text))
+        self._rates = Rates(trainer, bounds, self._foreign_lr)
         self._branch = 0
-        self._seq = 0
         self._opened = False
         self._closed = False
         self._stop = False
-        self._worst = -float("inf")
         self._judge = Judge()
         controls = transport is not None and run.mode == "auto"
         self._snapshots: SnapshotKeeper | None = None
@@ -80,30 +79,27 @@ class Pilot:
         Raises:
             BadLoss: the loss is neither; a TypeError.
         """
-        transport, rates = self._transport, self._rates
+        line, rates = self._line, self._rates
         k = rates.step
-        if transport is None:
+        if line is None:
             rates.step = k + 1
             return
         try:
-            row = rates.read()
-            self._seq = seq = self._seq + 1
-            value = self._losses.read(loss, (seq, k, self._branch, row))
+            row = (line.next_seq(), k, self._branch, rates.read())
+            value = self._losses.read(loss, row)
             if value is None:
-                self._push_rows(self._losses.ready())
+                line.train_rows(self._losses.ready())
             else:
-                transport.push((seq, TRAIN, k, self._branch, 0, value, row))
-                if not value <= self._worst:
-                    self._alarm(value)
+                line.train(row, value)
             rates.step = after = k + 1
             if not self._opened:
-                self._open()
-            if transport.inbox:
-                self._listen()
+                self._open(line)
+            if line.inbox:
+                self._listen(line)
             if rates.plan is not None:
                 rates.advance()
             if self._snapshots is not None and after >= self._snapshots.next_step:
-                self._take_snapshot()
+                self._take_snapshot(line)
         except BadLoss:
             raise
         except Exception as error:
@@ -117,14 +113,13 @@ class Pilot:
             BadLoss: the value is neither a float nor a tensor of one element; a TypeError.
         """
         number = self._losses.number(value)
-        if self._transport is None:
+        line, rates = self._line, self._rates
+        if line is None:
             return
-        self._push_rows(self._losses.drain())  # items go in the order of their numbers
-        self._seq += 1
-        item = (self._seq, VALIDATION, self._rates.step, self._branch, 0, number, self._rates.row)
-        self._transport.push(item)
+        line.train_rows(self._losses.drain())  # items go in the order of their numbers
+        line.validation((line.next_seq(), rates.step, self._branch, rates.row), number)
         if not self._opened:
-            self._open()
+            self._open(line)
 
     def settle(self) -> None:
         """End an open program, so that the weights are the run's own. (No programs yet.)"""
@@ -172,30 +167,33 @@ class Pilot:
     def summary(self) -> Summary:
         """What LRPilot did in this process, and what it cost."""
         return Summary.of(
-            self._run, self._rates.step, self._judge.history, self._transport, self._snapshots
+            self._run,
+            self._rates.step,
+            self._judge.history,
+            self._transport,
+            self._snapshots,
         )
 
     def start(self) -> None:
         """Take the snapshot of the state that the run starts with; adapters call it once,
         before the first optimizer step."""
-        if self._snapshots is not None and self._snapshots.taken == 0:
-            self._take_snapshot()
+        if self._line is None or self._snapshots is None or self._snapshots.taken:
+            return
+        self._take_snapshot(self._line)
 
     def close(self, reason: str = "finished") -> None:
         """Deliver what is left and say goodbye; may wait for two seconds. Safe to call again."""
         if self._closed:
             return
         self._closed = True
-        transport = self._transport
-        if transport is None:
+        line, self._line = self._line, None
+        if line is None:
             return
-        self._push_rows(self._losses.drain())
+        line.train_rows(self._losses.drain())
         if self._opened:
             reason = "stopped" if self._stop and reason == "finished" else reason
-            goodbye = session_pb2.Goodbye(reason=reason, step=self._rates.step)
-            self._report(session_pb2.Report(goodbye=goodbye))
-        transport.close()
-        self._transport = None
+            line.goodbye(reason, self._rates.step)
+        line.transport.close()
         self._trainer.detach()
 
     def __enter__(self) -> Self:
@@ -220,7 +218,7 @@ class Pilot:
             "attempt": self._run.attempt,
             "step": self._rates.step,
             "branch": self._branch,
-            "seq": self._seq,
+            "seq": self._line.seq if self._line is not None else 0,
             "last_decision": self._judge.last_id,
             "generation": self._transport.status.generation if self._transport else 0,
             "plan": plan_to_state(self._rates.plan),
@@ -259,8 +257,7 @@ class Pilot:
 
     # -- the line to the daemon
 
-    def _open(self) -> None:
-        assert self._transport is not None
+    def _open(self, line: Line) -> None:
         self._opened = True
         hello = self._run.hello(self._trainer, self._rates)
         hello.start_step = self._run.start_step
@@ -268,49 +265,23 @@ class Pilot:
         hello.last_decision_id = self._judge.last_id
         if self._rates.plan is not None:
             hello.plan.CopyFrom(self._rates.plan.message)
-        self._transport.open(hello)
+        line.transport.open(hello)
 
-    def _report(self, report: session_pb2.Report) -> None:
-        assert self._transport is not None
-        report.before_seq = self._seq + 1
-        self._transport.report(report)
-
-    def _notice(self, kind: str, text: str) -> None:
-        log.warning("LRPilot: %s", text)
-        self._report(
-            session_pb2.Report(
-                notice=session_pb2.Notice(kind=kind, step=self._rates.step, text=text)
-            )
-        )
-
-    def _push_rows(self, rows: Iterable[tuple[tuple[int, int, int, Any], float]]) -> None:
-        assert self._transport is not None
-        for (seq, step, branch, lrs), value in rows:
-            self._transport.push((seq, TRAIN, step, branch, 0, value, lrs))
-            if not value <= self._worst:
-                self._alarm(value)
-
-    def _alarm(self, value: float) -> None:
-        """A loss worse than all before, or NaN: the daemon should see it now."""
-        assert self._transport is not None
-        if value == value:
-            self._worst = value
-        self._transport.urgent()
+    def _foreign_lr(self, text: str) -> None:
+        if self._line is not None:
+            self._line.notice("foreign_lr", self._rates.step, text)
 
     def _give_up(self, error: Exception) -> None:
         """A fault of ours: the loop never hears of it, and goes on at the LRs in force."""
         log.error("LRPilot: a fault of its own; training goes on without it", exc_info=error)
-        transport, self._transport, self._snapshots = self._transport, None, None
-        if transport is not None:
-            text = f"a fault in the training process: {error!r}"
-            notice = session_pb2.Notice(kind="fault", step=self._rates.step, text=text)
-            transport.report(session_pb2.Report(notice=notice))
-            transport.report(session_pb2.Report(goodbye=session_pb2.Goodbye(reason="error")))
+        line, self._line, self._snapshots = self._line, None, None
+        if line is not None:
+            line.notice("fault", self._rates.step, f"a fault in the training process: {error!r}")
+            line.goodbye("error", self._rates.step)
 
-    def _listen(self) -> None:
+    def _listen(self, line: Line) -> None:
         """Read the inbox at this step boundary; a fault in it must not reach the loop."""
-        assert self._transport is not None
-        inbox = self._transport.inbox
+        inbox = line.inbox
         for _ in range(len(inbox)):
             message = inbox.popleft()
             try:
@@ -318,22 +289,23 @@ class Pilot:
                     if self._rates.step < message.not_before_step:
                         inbox.append(message)  # looked at again at the next boundary
                     else:
-                        self._decide(message)
+                        self._decide(message, line)
                 elif isinstance(message, session_pb2.SnapshotProven) and self._snapshots:
                     self._snapshots.prove(message.id, self._rates.step)
             except Exception as error:
                 log.exception("LRPilot: a message of the daemon could not be followed")
-                self._notice("fault", f"a message of the daemon could not be followed: {error!r}")
+                text = f"a message of the daemon could not be followed: {error!r}"
+                line.notice("fault", self._rates.step, text)
 
     # -- decisions
 
-    def _decide(self, decision: model_pb2.Decision) -> None:
+    def _decide(self, decision: model_pb2.Decision, line: Line) -> None:
         before, branch = self._trainer.get_lrs(), self._branch
         try:
             refusal = self._judge.refusal(
                 decision, self._rates.step, self._branch, controls=self._run.mode == "auto"
             )
-            status, detail = refusal or self._apply(decision)
+            status, detail = refusal or self._apply(decision, line)
         except Exception as error:  # a restore that failed half-way is told, never raised
             log.exception("LRPilot: decision %d could not be applied", decision.id)
             status, detail = model_pb2.DECISION_STATUS_REJECTED, f"{error!r}"
@@ -348,10 +320,12 @@ class Pilot:
             detail=detail,
         )
         self._judge.answered(decision, receipt)
-        self._report(session_pb2.Report(receipt=receipt))
+        line.report(session_pb2.Report(receipt=receipt))
         log.log(*self._judge.line(decision, receipt))
 
-    def _apply(self, decision: model_pb2.Decision) -> tuple[model_pb2.DecisionStatus, str]:
+    def _apply(
+        self, decision: model_pb2.Decision, line: Line
+    ) -> tuple[model_pb2.DecisionStatus, str]:
         plan = self._judge.plan(decision, self._rates)
         if decision.HasField("restore_snapshot"):
             slot = self._snapshots.slot_of(decision.restore_snapshot) if self._snapshots else None
@@ -362,7 +336,7 @@ class Pilot:
                 )
             self._trainer.restore(slot, rng=decision.restore_rng)
             self._branch += 1
-            self._worst = -float("inf")
+            line.restored()
             self._snapshots.rolled_back(self._rates.step)
         if decision.release or plan is not None:
             self._rates.follow(plan)
@@ -373,17 +347,17 @@ class Pilot:
             self._trainer.request_stop()
         return model_pb2.DECISION_STATUS_APPLIED, ""
 
-    def _take_snapshot(self) -> None:
+    def _take_snapshot(self, line: Line) -> None:
         assert self._snapshots is not None
         try:
             taken = self._snapshots.take(self._rates.step)
         except Exception as error:  # out of memory, most likely: guard on without snapshots
             log.exception("LRPilot: a snapshot failed; this run goes on without snapshots")
             self._snapshots = None
-            self._notice("snapshot_failed", f"a snapshot failed: {error!r}")
+            line.notice("snapshot_failed", self._rates.step, f"a snapshot failed: {error!r}")
             return
         if taken is not None:
-            self._report(
+            line.report(
                 session_pb2.Report(
                     snapshot=session_pb2.SnapshotTaken(
                         id=taken[0], step=self._rates.step, branch=self._branch, proven=taken[1]

@@ -1,0 +1,69 @@
+"""What a pilot says to the daemon, in order: numbered samples, and reports between them."""
+
+import logging
+from collections.abc import Iterable
+
+from lrpilot.client.base import Transport
+from lrpilot.losses import Row
+from lrpilot_proto.v1 import session_pb2
+
+log = logging.getLogger("lrpilot")
+
+TRAIN, VALIDATION = session_pb2.ITEM_KIND_TRAIN, session_pb2.ITEM_KIND_VALIDATION
+
+
+class Line:
+    """Numbers items and asks for haste where a loss is worse than all before.
+
+    Args:
+        transport: carries them.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.inbox = transport.inbox
+        self.seq = 0
+        self._push = transport.push
+        self._worst = -float("inf")
+
+    def next_seq(self) -> int:
+        """The number of the next item."""
+        self.seq += 1
+        return self.seq
+
+    def train(self, row: Row, loss: float) -> None:
+        """Hand in a train loss."""
+        seq, step, branch, lrs = row
+        self._push((seq, TRAIN, step, branch, 0, loss, lrs))
+        if not loss <= self._worst:
+            if loss == loss:
+                self._worst = loss
+            self.transport.urgent()
+
+    def train_rows(self, rows: Iterable[tuple[Row, float]]) -> None:
+        """Hand in train losses that arrived late."""
+        for row, loss in rows:
+            self.train(row, loss)
+
+    def validation(self, row: Row, loss: float) -> None:
+        """Hand in a validation loss."""
+        seq, step, branch, lrs = row
+        self._push((seq, VALIDATION, step, branch, 0, loss, lrs))
+
+    def report(self, report: session_pb2.Report) -> None:
+        """Hand in a report; its place is before the next item."""
+        report.before_seq = self.seq + 1
+        self.transport.report(report)
+
+    def notice(self, kind: str, step: int, text: str) -> None:
+        """Tell the user, and the run's story."""
+        log.warning("LRPilot: %s", text)
+        self.report(session_pb2.Report(notice=session_pb2.Notice(kind=kind, step=step, text=text)))
+
+    def goodbye(self, reason: str, step: int) -> None:
+        """Say that nothing more will come, and why."""
+        self.report(session_pb2.Report(goodbye=session_pb2.Goodbye(reason=reason, step=step)))
+
+    def restored(self) -> None:
+        """The weights went back: what is worse than all before begins anew."""
+        self._worst = -float("inf")
