@@ -33,6 +33,7 @@ from lrpilot_controller.core.model import (
     Decision,
     DecisionStatus,
     Signal,
+    SignalKind,
 )
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
@@ -69,6 +70,7 @@ class Engine:
         self._snapshots = Snapshots(proof_steps=1)
         self._probation: Probation | None = None
         self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
+        self._on_trial: int | None = None  # the step to see what a rollback's cut gained
 
     @property
     def view(self) -> RunView | None:
@@ -112,7 +114,7 @@ class Engine:
         self._view = view
         self._detectors = Detectors(attempt.total_steps, attempt.steps_per_epoch)
         self._snapshots = Snapshots(proof_steps=view.time_scale // 2)
-        self._unresolved = None
+        self._unresolved = self._on_trial = None
 
     def _take(self, samples: Samples, out: list[Output]) -> None:
         view = self._view
@@ -143,11 +145,15 @@ class Engine:
             healthy = math.isfinite(loss) and self._detectors.healthy
             if view.in_flight is not None:
                 continue
-            if (proven := self._snapshots.update(healthy)) is not None:
+            # Nor is a state above the start worth keeping while the first steps are judged.
+            worthy = healthy and (self._detectors.gained or not self._detectors.watching)
+            if (proven := self._snapshots.update(worthy)) is not None:
                 self._newest(view, proven)
                 out.append(SnapshotProven(view.attempt.id, proven))
             if self._unresolved is not None:
                 self._look_again(step, healthy, out)
+            if self._on_trial is not None and step >= self._on_trial:
+                self._see_gain(step, out)
 
     def _judge(self, signals: Sequence[Signal], out: list[Output]) -> None:
         for signal in signals:
@@ -193,6 +199,16 @@ class Engine:
         if not healthy:
             self._answer(replace(signal, step=step), out)
 
+    def _see_gain(self, step: int, out: list[Output]) -> None:
+        """A rollback's cut has had its time: above the start, the rate must still be too high."""
+        view, seen, self._on_trial = self._view, self._detectors, None
+        if view is None or seen.gained:
+            return
+        view.in_vain += 1
+        evidence = {"in_vain_since": view.began, "level": seen.level, "start": seen.start}
+        known = {name: float(value or 0) for name, value in evidence.items()}
+        self._judge([Signal(SignalKind.DIVERGENCE, step, step, 0.5, known)], out)
+
     def _fail_probation(self, decision: Decision, out: list[Output]) -> None:
         assert self._probation is not None
         blew_up = decision.action in (Action.ROLLBACK, Action.STOP)
@@ -234,7 +250,7 @@ class Engine:
             view.lr = receipt.lrs_after[0]
         if decision.plan is not None:
             view.scale = decision.plan.end_value
-        self._unresolved = None
+        self._unresolved = self._on_trial = None
         if decision.action is Action.CUT:
             view.cuts += 1
             if decision.signal is not None:
@@ -246,6 +262,7 @@ class Engine:
             if decision.signal is not None:
                 view.lasted = decision.signal.since - view.began
             view.began = receipt.applied_step
+            self._on_trial = receipt.applied_step + view.time_scale
             count = view.rollbacks_to
             count[decision.restore_snapshot] = count.get(decision.restore_snapshot, 0) + 1
             if proven is not None and proven.id == decision.restore_snapshot:

@@ -13,7 +13,8 @@ class RunView:
     force; `snapshot` the newest proven snapshot that the trainer holds, if any; `rollbacks_to`
     counts applied rollbacks per snapshot of this attempt. `rollbacks_spent`: the guardrails allow
     no more of them. `undone_until`: steps before it were undone by a rollback, or lie before the
-    snapshot that the last one restored.
+    snapshot that the last one restored. `in_vain`: rollbacks of this attempt after which the run
+    learnt nothing.
     """
 
     attempt: Attempt
@@ -30,6 +31,7 @@ class RunView:
     undone_until: int = 0
     began: int = 0
     lasted: int | None = None
+    in_vain: int = 0
     cuts: int = 0
     last_change_step: int | None = None
     last_note_step: int | None = None

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,69 @@ def test_without_snapshots_it_ends_in_a_stop_or_at_rest() -> None:
     assert run.stopped
     actions = {d.action for d in run.decisions}
     assert actions <= {Action.CUT, Action.NOTE, Action.STOP}
+
+
+# -- a run that learns nothing
+
+
+def flat(count: int, level: float, seed: int = 0) -> list[float]:
+    """A loss that goes nowhere."""
+    rng = random.Random(seed)
+    return [2.3, 2.31, 2.3, *(level + rng.gauss(0, 0.1) for _ in range(count - 3))]
+
+
+def restarted(losses: Sequence[float]) -> Trainer:
+    """A run that blew up at once, was rolled back to its start and cut, and then did `losses`."""
+    trainer = Trainer()
+    trainer.snapshot(1, proven=True)
+    trainer.train([2.3, 2.31, NAN, NAN])
+    trainer.apply(trainer.decisions[-1])
+    trainer.train(losses)
+    return trainer
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_state_above_the_start_is_never_proven(seed: int) -> None:
+    def proofs(level: float) -> list[int]:
+        trainer = Trainer()
+        trainer.snapshot(1, proven=True)
+        losses = flat(400, level, seed)
+        trainer.train(losses[:50])
+        trainer.snapshot(2)
+        return proven(trainer.train(losses[50:]))
+
+    assert proofs(2.45) == []
+    assert proofs(2.0) == [2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cut_after_which_nothing_is_learnt_is_followed_by_another(seed: int) -> None:
+    trainer = restarted(flat(120, 2.45, seed))
+    rollbacks = [d for d in trainer.decisions if d.action is Action.ROLLBACK]
+    assert len(rollbacks) == 2
+    second = rollbacks[1]
+    assert 50 <= second.step - 4 <= 52  # a time scale after the first
+    assert (second.restore_snapshot, second.factor) == (1, GuardSettings().factor)
+    assert "nothing learnt since step 4" in second.reason
+    assert signals(trainer.outputs)[-1] == second.signal
+    assert second.signal is not None
+    assert second.signal.evidence["level"] > second.signal.evidence["start"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cut_after_which_something_is_learnt_is_left_at_that(seed: int) -> None:
+    rollbacks = [d for d in restarted(descent(300, seed)).decisions if d.action is Action.ROLLBACK]
+    assert len(rollbacks) == 1
+
+
+def test_learning_nothing_is_followed_up_a_few_times_and_stops_no_run() -> None:
+    trainer = restarted(flat(60, 2.45))
+    for _ in range(8):
+        if trainer.engine.view is not None and trainer.engine.view.in_flight is not None:
+            trainer.apply(trainer.decisions[-1])
+        trainer.train(flat(60, 2.45))
+    actions = [d.action for d in trainer.decisions if d.action is not Action.NOTE]
+    assert actions == [Action.ROLLBACK] * 3
 
 
 # -- answers other than applied
@@ -742,3 +806,14 @@ def test_notes_do_not_pile_up() -> None:
         trainer.train([1.0, NAN])
     notes = [d for d in trainer.decisions if d.action is Action.NOTE]
     assert len(notes) == 200 // Limits().cooldown_steps
+
+
+def test_a_noisy_run_that_learns_slowly_gets_its_snapshots_proven() -> None:
+    """As a fine-tuning or a resumed run does: its start lies a little below its level."""
+    rng = random.Random(3)
+    trainer = Trainer()
+    trainer.snapshot(1, proven=True)
+    trainer.train([0.9, 0.9, 0.9] + [rng.gauss(1.0, 0.2) for _ in range(250)])
+    trainer.snapshot(2)
+    trainer.train([rng.gauss(1.0, 0.2) for _ in range(100)])
+    assert proven(trainer.outputs) == [2]

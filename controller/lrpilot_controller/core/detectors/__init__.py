@@ -81,6 +81,16 @@ class Detectors:
         """Whether the level is within the best one plus .15 of the range (or 1.5 noise sd)."""
         return self._divergence.healthy
 
+    @property
+    def watching(self) -> bool:
+        """Whether the run's first steps are still being judged: at most 192 reports."""
+        return self._divergence.watching
+
+    @property
+    def gained(self) -> bool:
+        """Whether the run's slow level is not above its start; True until known."""
+        return self._divergence.gained
+
     def state_dict(self) -> dict[str, Any]:
         """The states of all detectors by name, as plain JSON values."""
         return {detector.name: detector.state_dict() for detector in self._detectors}

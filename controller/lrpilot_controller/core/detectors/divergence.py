@@ -5,12 +5,14 @@ and Hinkley ("Inference about the change-point from cumulative sum tests", Biome
 three changes. What it sums is the rise over the best level in the units of `LossLevel`, which makes
 it free of scale and offset. A report counts at most one, so that a few huge ones prove little by
 themselves. And what ebbs away proves nothing: while the level is coming down from a crest, nothing
-is added, which is what tells a spike that recovers from a divergence that stays.
+is added, which is what tells a spike that recovers from a divergence that stays. An explosion in
+the first steps, before any noise is known, is judged by `Aftermath` once the run has settled.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lrpilot_controller.core.detectors.aftermath import Aftermath
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
 from lrpilot_controller.core.detectors.level import CLIP, LIMIT, LossLevel
 from lrpilot_controller.core.model import Signal, SignalKind
@@ -51,11 +53,22 @@ class DivergenceDetector(SlotState):
     """
 
     name = "divergence"
-    __slots__ = ("_armed", "_evidence", "_lr", "_reports", "_since", "_stats")
+    __slots__ = (
+        "_aftermath",
+        "_armed",
+        "_evidence",
+        "_lr",
+        "_reports",
+        "_since",
+        "_stats",
+        "_watching",
+    )
     _state = ("armed", "evidence", "since", "reports", "lr")
 
     def __init__(self) -> None:
         self._stats = LossLevel()
+        self._aftermath = Aftermath()
+        self._watching = True  # it may still have something to say
         self._armed = True
         self._evidence = 0.0
         self._since = 0  # step at which the evidence last left zero
@@ -87,6 +100,16 @@ class DivergenceDetector(SlotState):
         """Whether the level is within the best one plus .15 of the range (or 1.5 noise sd)."""
         return self._stats.rise <= SLACK
 
+    @property
+    def watching(self) -> bool:
+        """Whether the run's first steps are still being judged."""
+        return self._watching
+
+    @property
+    def gained(self) -> bool:
+        """Whether the slow level is not above the start; True until known."""
+        return self._stats.gained
+
     def update(
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
     ) -> Sequence[Signal]:
@@ -97,12 +120,19 @@ class DivergenceDetector(SlotState):
             return NO_SIGNALS
         if not -LIMIT < train_loss < LIMIT and train_loss - train_loss != 0.0:
             return NO_SIGNALS  # NaN or infinite
-        rise = self._stats.add(train_loss)
+        stats = self._stats
+        rise = stats.add(train_loss)
+        if self._watching and self._settled_in_vain(step, train_loss) and self._armed:
+            self._since = self._aftermath.since
+            self._reports = stats.count
+            self._evidence = 0.0
+            self._armed = False
+            return (self._alarm(step),)
         evidence = self._evidence
         if rise <= SLACK and evidence == 0.0 and self._armed:
             return NO_SIGNALS  # the healthy case, kept short
         if not self._armed:
-            self._armed = self.healthy
+            self._armed = rise <= SLACK
             return NO_SIGNALS
         if evidence == 0.0:
             self._since = step
@@ -121,6 +151,16 @@ class DivergenceDetector(SlotState):
         self._armed = False
         return (self._alarm(step),)
 
+    def _settled_in_vain(self, step: int, loss: float) -> bool:
+        """Whether this report ends the proof that the run exploded and has learnt nothing."""
+        stats = self._stats
+        if stats.start is None or stats.level is None:
+            return False
+        loss = min(max(loss, -LIMIT), LIMIT)
+        found = self._aftermath.add(step, loss, stats.level, stats.start)
+        self._watching = not self._aftermath.over
+        return found
+
     def _see_rate(self, lr: float) -> None:
         """Keeps the highest rate since the last cut; a clear cut below it opens a new episode."""
         if not 0.0 <= lr < LIMIT:
@@ -131,6 +171,8 @@ class DivergenceDetector(SlotState):
             self._lr = lr
             self._armed = True
             self._evidence = 0.0
+            if self._watching:
+                self._aftermath = Aftermath()  # of what this rate does from here on
 
     def _alarm(self, step: int) -> Signal:
         stats = self._stats
@@ -148,7 +190,8 @@ class DivergenceDetector(SlotState):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later signals depend on, as plain JSON values."""
-        return {**super().state_dict(), "stats": self._stats.state_dict()}
+        parts = {"stats": self._stats.state_dict(), "aftermath": self._aftermath.state_dict()}
+        return {**super().state_dict(), **parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state that `state_dict` gave.
@@ -159,5 +202,8 @@ class DivergenceDetector(SlotState):
         own = dict(state)
         stats = LossLevel()
         stats.load_state_dict(own.pop("stats", {}))
+        aftermath = Aftermath()
+        aftermath.load_state_dict(own.pop("aftermath", {}))
         super().load_state_dict(own)
-        self._stats = stats
+        self._stats, self._aftermath = stats, aftermath
+        self._watching = not aftermath.over

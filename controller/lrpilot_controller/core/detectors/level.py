@@ -54,6 +54,10 @@ FIRST_DOUBT: Final = 1.34
 """Two standard errors of the median of three, in noise sd. The best level may be low by luck; two
 standard errors of it are no rise. They shrink as the slow average, of which it is one, grows."""
 
+LOWEST_DOUBT: Final = 3.0
+"""The same for the first of three losses that rise faster and faster: in noise it is the lowest
+of three, nearly one sd below the mean, and known to one sd."""
+
 TINY: Final = 1e-300
 MEAN_DIFFERENCE_TO_SD: Final = 0.8862  # Gaussian: E|x1 - x2| = 2 sd / sqrt(pi)
 MEAN_DEVIATION_TO_SD: Final = 1.2533  # Gaussian: E|x - mean| = sd sqrt(2 / pi)
@@ -139,13 +143,24 @@ class LossLevel(SlotState):
 
     @property
     def start(self) -> float | None:
-        """The initial level, the median of the first three losses; None until known."""
+        """The initial level, the median of the first three losses; the first of them where they
+        rise faster and faster, which is an explosion on its way. None until known."""
         return self._start if self._count >= 3 else None
 
     @property
     def noise(self) -> float | None:
         """Standard deviation of one loss around its trend; None until known."""
         return self._difference * MEAN_DIFFERENCE_TO_SD if self._count >= 3 else None
+
+    @property
+    def count(self) -> int:
+        """Losses so far."""
+        return self._count
+
+    @property
+    def gained(self) -> bool:
+        """Whether the slow level is not above the start; True until known."""
+        return self._slow <= self._start
 
     @property
     def unit(self) -> float | None:
@@ -194,6 +209,9 @@ class LossLevel(SlotState):
             median = before if loss < before else last if loss > last else loss
         if count == 3:
             self._doubt = FIRST_DOUBT
+            if before < last < loss and loss - last > last - before:
+                median = before  # an explosion from the first step on started here
+                self._doubt = LOWEST_DOUBT
             self._start = self._level = self._crest = self._slow = self._best = median
 
         # The unit of this report, from what was known before it.

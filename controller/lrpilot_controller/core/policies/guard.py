@@ -10,6 +10,10 @@ from lrpilot_controller.core.model import Action, Proposal, Signal, SignalKind
 from lrpilot_controller.core.settings import GuardSettings
 from lrpilot_controller.core.view import RunView
 
+# Cuts of one attempt for having learnt nothing after a rollback. It had blown up at a few times its
+# rate, so one still too high is likely; a run that learns slowly must not be cut for ever.
+MAX_IN_VAIN = 2
+
 
 class GuardPolicy:
     """Answers `nonfinite` and `divergence`; other signals are not its business."""
@@ -24,9 +28,16 @@ class GuardPolicy:
             return Proposal(Action.NOTE, reason, signal)
         if signal.kind not in (SignalKind.NONFINITE, SignalKind.DIVERGENCE):
             return None
+        if "in_vain_since" in signal.evidence and not self._may_try_lower(view):
+            return None
         if view.snapshot is not None:
             return self._roll_back(view, signal, view.snapshot)
         return self._without_snapshot(view, signal)
+
+    def _may_try_lower(self, view: RunView) -> bool:
+        """Learning nothing is a reason to go lower, a few times, but none to stop a run."""
+        spent = view.rollbacks_spent or view.rollbacks >= self._settings.max_rollbacks
+        return view.snapshot is not None and not spent and view.in_vain <= MAX_IN_VAIN
 
     def _roll_back(self, view: RunView, signal: Signal, snapshot: int) -> Proposal:
         rule = self._settings
@@ -70,6 +81,9 @@ def _seen(signal: Signal) -> str:
         return f"non-finite losses since step {signal.since}"
     seen = signal.evidence
     level, best = seen.get("level"), seen.get("best")
+    since, start = seen.get("in_vain_since"), seen.get("start")
+    if since is not None and level is not None and start is not None:
+        return f"nothing learnt since step {since:.0f}: loss {level:.4g}, start {start:.4g}"
     if level is None or best is None:
         return f"divergence since step {signal.since}"
     return f"divergence since step {signal.since}: loss {level:.4g}, best {best:.4g}"

@@ -97,6 +97,96 @@ def test_the_signal_says_what_was_seen(seed: int) -> None:
     assert evidence["reports"] == pytest.approx(signal.step - signal.since + 1)
 
 
+# -- an explosion in the first steps, before its noise is known -----------------------------------
+
+
+# A small net at twenty times its best rate.
+BURST = [2.29, 2.26, 2.31, 2.18, 1.9, 2.18, 1.48, 3.24, 4.0, 2.22, 7.02, 2.83, 2.43, 5.43, 2.57]
+BURST += [3.4, 4.54, 2.12, 3.64, 2.74, 5.25, 6.82, 3.45, 6.69, 8.9, 3.3, 5.2, 9.1, 4.8, 3.9]
+
+
+def burnt_out(seed: int) -> list[float]:
+    """A burst before anything is known, and then a loss that goes nowhere."""
+    return [*BURST, *noisy([2.4] * 200, seed, 0.1)]
+
+
+@over_seeds
+def test_an_early_explosion_that_leaves_nothing_learnt(seed: int) -> None:
+    detector = DivergenceDetector()
+    found = []
+    for step, loss in enumerate(burnt_out(seed)):
+        found += detector.update(step, loss, None, 0.1)
+    (signal,) = found
+    assert signal.step <= 100
+    assert 3 <= signal.since <= 35  # when it was at its worst
+
+
+@over_seeds
+@pytest.mark.parametrize(("scale", "offset"), [(1e-6, 0.0), (1e6, 0.0), (1.0, 100.0), (1.0, -3.0)])
+def test_an_early_explosion_on_another_scale(seed: int, scale: float, offset: float) -> None:
+    losses = burnt_out(seed)
+    assert alarms(scale * loss + offset for loss in losses) == alarms(losses)
+
+
+@over_seeds
+def test_an_early_explosion_after_which_the_run_learns(seed: int) -> None:
+    learning = [*BURST, *descent(500, seed, 0.1)]
+    assert alarms(learning) == []
+    slowly = [*BURST, *noisy([2.2 - 0.005 * t for t in range(300)], seed, 0.1)]
+    assert alarms(slowly) == []
+
+
+@over_seeds
+def test_what_comes_after_something_was_learnt_has_a_range_to_be_judged_in(seed: int) -> None:
+    spiked = added(descent(600, seed), 100, lambda t: 8.0 * math.exp(-t / 10))
+    assert alarms(spiked) == []
+
+
+def test_an_early_explosion_is_told_once_and_not_again_after_a_cut() -> None:
+    losses = burnt_out(1)
+    (at,) = alarms(losses)
+    assert alarms(losses, lambda t: 0.1 if t <= at else 0.01) == [at]
+    # The cut came first: what the higher rate did says nothing about the lower one.
+    assert alarms(losses, lambda t: 0.1 if t < 40 else 0.01) == []
+
+
+@over_seeds
+def test_losses_that_rise_faster_and_faster_started_at_the_first(seed: int) -> None:
+    detector = DivergenceDetector()
+    for step, loss in enumerate([2.3, 3.4, 9.0]):
+        detector.update(step, loss, None, 0.1)
+    assert detector.start == 2.3
+    detector = DivergenceDetector()
+    for step, loss in enumerate([-1e6, 2.3, 2.4]):  # one bad report is not a start
+        detector.update(step, loss, None, 0.1)
+    assert detector.start == 2.3
+
+
+NOISES: dict[str, Callable[[random.Random], float]] = {
+    "gaussian": lambda rng: rng.gauss(0, 1),
+    "uniform": lambda rng: rng.random(),
+    "laplace": lambda rng: rng.expovariate(1) * rng.choice((-1, 1)),
+    "log-normal": lambda rng: rng.lognormvariate(0, 1),
+    "left-skewed": lambda rng: -rng.lognormvariate(0, 0.7),
+}
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_healthy_starts_are_left_alone(noise: str) -> None:
+    false = 0
+    for seed in range(400):
+        rng = random.Random(seed)
+        fall, tau, bump = rng.choice((0, 3, 10, 30)), rng.choice((20, 60)), rng.choice((0, 0, 0.5))
+        false += bool(
+            alarms(
+                fall * (math.exp(-t / tau) + bump * t / 8 * math.exp(1 - t / 8))
+                + NOISES[noise](rng)
+                for t in range(100)
+            )
+        )
+    assert false <= 1
+
+
 # -- one alarm per episode --------------------------------------------------------------------
 
 
