@@ -30,7 +30,7 @@ _MODULES = (
     "timeit tokenize trace traceback turtle typing uuid"
 )
 _MIN_CHARS = 100_000  # less than this, and the source of the standard library is not installed
-_VOCABULARY = 97  # every other character (0), printable ASCII (1 to 95), newline (96)
+VOCABULARY = 97  # every other character (0), printable ASCII (1 to 95), newline (96)
 _CONTEXT = 32
 _BATCH = 16
 _WIDTH = 64
@@ -70,10 +70,10 @@ class _CharTransformer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.characters = nn.Embedding(_VOCABULARY, _WIDTH)
+        self.characters = nn.Embedding(VOCABULARY, _WIDTH)
         self.positions = nn.Embedding(_CONTEXT, _WIDTH)
         self.blocks = nn.Sequential(*(_Block() for _ in range(_LAYERS)))
-        self.head = nn.Linear(_WIDTH, _VOCABULARY, bias=False)
+        self.head = nn.Linear(_WIDTH, VOCABULARY, bias=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         logits: Tensor = self.head(self.blocks(self.characters(codes) + self.positions.weight))
@@ -93,7 +93,7 @@ class DemoTask:
 
     def batches(self) -> Iterator[Batch]:
         """Yields (inputs, targets) without end, from the first batch on in each call."""
-        text, _ = _texts()
+        text, _ = texts()
         generator = torch.Generator().manual_seed(self.seed)
         while True:
             yield _windows(
@@ -108,7 +108,7 @@ class DemoTask:
     @torch.no_grad()
     def validate(self) -> float:
         """Returns the mean loss on the held-out text, over windows that never change."""
-        _, text = _texts()
+        _, text = texts()
         starts = torch.linspace(0, len(text) - _CONTEXT - 1, _VALIDATION_WINDOWS).long()
         was_training = self.model.training
         self.model.eval()
@@ -123,14 +123,14 @@ def demo_task(seed: int) -> DemoTask:
     Raises:
         RuntimeError: The source of the standard library is not installed.
     """
-    _texts()
+    texts()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return DemoTask(_CharTransformer(), seed)
 
 
 @functools.cache
-def _texts() -> Batch:
+def texts() -> Batch:
     """Returns the training text and the held-out text, the last tenth of every module."""
     library = Path(sysconfig.get_path("stdlib"))
     sources = [
@@ -147,7 +147,7 @@ def _texts() -> Batch:
 def _encode(text: bytes) -> Tensor:
     codes = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
     printable = torch.where((codes >= 32) & (codes < 127), codes - 31, 0)
-    return torch.where(codes == 10, _VOCABULARY - 1, printable)
+    return torch.where(codes == 10, VOCABULARY - 1, printable)
 
 
 def _windows(text: Tensor, starts: Tensor) -> Batch:
