@@ -66,7 +66,7 @@ class Judge:
         """
         if not decision.HasField("plan"):
             return None
-        ramp = Ramp(rates.step, decision.ramp_steps, rates.in_force)
+        ramp = Ramp(rates.step, decision.ramp_steps, rates.in_force(decision.plan.kind))
         return Plan(decision.plan, rates.bounds, rates.base_lrs, ramp)
 
     def answered(self, decision: model_pb2.Decision, receipt: model_pb2.Receipt) -> None:

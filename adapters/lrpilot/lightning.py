@@ -96,7 +96,7 @@ class LRControllerCallback(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Attach, now that a checkpoint's optimizer state is in place."""
-        if getattr(trainer, "fast_dev_run", False):
+        if getattr(trainer, "fast_dev_run", False) or not trainer.optimizers:
             return
         optimizer = trainer.optimizers[0]
         why = _observes_only(trainer, pl_module)
@@ -121,6 +121,7 @@ class LRControllerCallback(Callback):
             config.scheduler = _Unmoved(config.scheduler, optimizer)
         if self._loaded:
             self._pilot.load_state_dict(self._loaded)
+            self._loaded = None  # of this fit alone
         self._loss = WindowLoss()
         self._global_step = trainer.global_step
         self._pilot.start()

@@ -63,6 +63,7 @@ class Pilot:
         self._closed = False
         self._stop = False
         self._judge = Judge()
+        self._release: Callable[[], None] = lambda: None
         controls = transport is not None and run.mode == "auto"
         self._snapshots: SnapshotKeeper | None = None
         if controls and trainer.can_snapshot:
@@ -116,10 +117,13 @@ class Pilot:
         line, rates = self._line, self._rates
         if line is None:
             return
-        line.train_rows(self._losses.drain())  # items go in the order of their numbers
-        line.validation((line.next_seq(), rates.step, self._branch, rates.row), number)
-        if not self._opened:
-            self._open(line)
+        try:
+            line.train_rows(self._losses.drain())  # items go in the order of their numbers
+            line.validation((line.next_seq(), rates.step, self._branch, rates.row), number)
+            if not self._opened:
+                self._open(line)
+        except Exception as error:
+            self._give_up(error)
 
     def settle(self) -> None:
         """End an open program, so that the weights are the run's own. (No programs yet.)"""
@@ -181,20 +185,28 @@ class Pilot:
             return
         self._take_snapshot(self._line)
 
+    def on_open(self, release: Callable[[], None]) -> None:
+        """Call `release` at the first step, or at the end where none was made."""
+        self._release = release
+
     def close(self, reason: str = "finished") -> None:
         """Deliver what is left and say goodbye; may wait for two seconds. Safe to call again."""
         if self._closed:
             return
         self._closed = True
         line, self._line = self._line, None
-        if line is None:
-            return
-        line.train_rows(self._losses.drain())
-        if self._opened:
-            reason = "stopped" if self._stop and reason == "finished" else reason
-            line.goodbye(reason, self._rates.step)
-        line.transport.close()
+        self._release()
         self._trainer.detach()
+        if line is not None:
+            try:
+                line.train_rows(self._losses.drain())
+            except Exception:  # a device that failed; what the loop raised must stay what is seen
+                log.warning("LRPilot: the last losses could not be fetched", exc_info=True)
+            if self._opened:
+                reason = "stopped" if self._stop and reason == "finished" else reason
+                line.goodbye(reason, self._rates.step)
+        if self._transport is not None:
+            self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +223,8 @@ class Pilot:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data to save beside the model's and the optimizer's state. No snapshots."""
+        if self._line is not None:
+            self._rates.read()  # somebody may have moved the LRs since the last step
         return {
             "version": STATE_VERSION,
             "project": self._run.project,
@@ -239,7 +253,7 @@ class Pilot:
                 f"{STATE_VERSION}: install the LRPilot that saved it"
             )
         rates = self._rates
-        if len(state["native_lrs"]) != len(rates.base_lrs):
+        if len(state["native_lrs"]) > len(rates.base_lrs):
             raise ValueError(
                 f"the pilot's state has {len(state['native_lrs'])} param groups, the optimizer "
                 f"{len(rates.base_lrs)}"
@@ -253,12 +267,14 @@ class Pilot:
         # The optimizer may have been loaded before attach: its LRs are those applied, not base.
         rates.base_lrs = tuple(state["base_lrs"])
         rates.bounds = self._bounds_of(rates.base_lrs[0])
-        rates.follow(plan_from_state(state["plan"], rates.bounds, rates.base_lrs))
+        if self._line is not None and self._run.mode == "auto":  # else nothing is ever written
+            rates.follow(plan_from_state(state["plan"], rates.bounds, rates.base_lrs))
 
     # -- the line to the daemon
 
     def _open(self, line: Line) -> None:
         self._opened = True
+        self._release()
         hello = self._run.hello(self._trainer, self._rates)
         hello.start_step = self._run.start_step
         hello.branch = self._branch
@@ -334,7 +350,12 @@ class Pilot:
                     model_pb2.DECISION_STATUS_REJECTED,
                     f"snapshot {decision.restore_snapshot} is not held any more",
                 )
-            self._trainer.restore(slot, rng=decision.restore_rng)
+            try:
+                self._trainer.restore(slot, rng=decision.restore_rng)
+            except Exception:
+                if plan is not None:  # to train on at the old LR would be the worst of all
+                    self._rates.follow(plan)
+                raise
             self._branch += 1
             line.restored()
             self._snapshots.rolled_back(self._rates.step)

@@ -20,14 +20,16 @@ def _shape(shape: int, f: float, v0: float, v1: float) -> float:
         case model_pb2.SHAPE_CONSTANT:
             return v0
         case model_pb2.SHAPE_LINEAR:
-            return v0 + (v1 - v0) * f
+            part = f
         case model_pb2.SHAPE_COSINE:
-            return v1 + (v0 - v1) * (1 + math.cos(math.pi * f)) / 2
+            part = (1 - math.cos(math.pi * f)) / 2
         case model_pb2.SHAPE_ONE_MINUS_SQRT:
-            return v1 + (v0 - v1) * (1 - math.sqrt(f))
+            part = math.sqrt(f)
         case model_pb2.SHAPE_EXPONENTIAL:
             return v0 * math.pow(v1 / v0, f)
-    raise PlanError(f"unknown segment shape {shape}: the daemon is newer than this trainer")
+        case _:
+            raise PlanError(f"unknown segment shape {shape}: the daemon is newer than this trainer")
+    return v0 * (1 - part) + v1 * part  # exact at both ends, however far they are apart
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """A run's learning rates at step boundaries: the native ones, the plan on them, what is applied."""
 
+import math
 from collections.abc import Callable
 
 from lrpilot.plan import Bounds, Plan
 from lrpilot.trainer import TrainerPort
+from lrpilot_proto.v1 import model_pb2
 
 
 class Rates:
@@ -39,10 +41,15 @@ class Rates:
         """The LRs as last read."""
         return self._row
 
-    @property
-    def in_force(self) -> float:
-        """The plan's value now: 1 where there is none."""
-        return 1.0 if self.plan is None else self.plan.value(self.step)
+    def in_force(self, kind: int) -> float:
+        """What is in force now, as a value of a plan of this kind: a factor, or an LR."""
+        if kind == (self.plan.message.kind if self.plan else model_pb2.PLAN_KIND_SCALE):
+            return 1.0 if self.plan is None else self.plan.value(self.step)
+        lr = self._trainer.get_lrs()[0]
+        if kind == model_pb2.PLAN_KIND_REPLACE:
+            return lr
+        native = self._trainer.get_native_lrs()[0]
+        return lr / native if native > 0 else 1.0
 
     def read(self) -> tuple[float, ...]:
         """The LRs that the step just made ran at, one per group."""
@@ -77,7 +84,8 @@ class Rates:
 
     def _moved(self, lrs: list[float]) -> None:
         """The LRs are not what was written last: the user's scheduler, or somebody else."""
-        if lrs == self._expected():  # the user's scheduler: every step, for most jobs
+        expected = self._expected()
+        if len(lrs) == len(expected) and all(map(_same, lrs, expected)):  # the user's scheduler
             self._written = lrs
             return
         if self.plan is None:
@@ -94,6 +102,11 @@ class Rates:
                 "writes it. If that is your scheduler, pass scheduler=... to lrpilot.attach"
             )
         self.write()
+
+
+def _same(lr: float, expected: float) -> bool:
+    """Whether one is the other; a tensor LR of 32 bits holds no more of it."""
+    return lr == expected or math.isclose(lr, expected, rel_tol=1e-6)
 
 
 def _native_after(lr: float, applied: float, native: float) -> float:

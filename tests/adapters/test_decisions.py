@@ -79,7 +79,9 @@ def test_a_program_is_refused_with_the_reason() -> None:
 
 def rates(in_force: float) -> Any:
     """What a plan is entered from, at step 100."""
-    return SimpleNamespace(step=100, bounds=Bounds(0.01, 1.0), base_lrs=(0.1,), in_force=in_force)
+    return SimpleNamespace(
+        step=100, bounds=Bounds(0.01, 1.0), base_lrs=(0.1,), in_force=lambda kind: in_force
+    )
 
 
 def plan_of(made: model_pb2.Decision, in_force: float = 1.0) -> Any:

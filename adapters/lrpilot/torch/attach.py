@@ -85,8 +85,6 @@ def _start_at_first_step(optimizer: torch.optim.Optimizer, pilot: Pilot) -> None
     """Take the start snapshot just before the first update: whatever the user loads into the
     model or the optimizer after attach is in it."""
 
-    def before_first_step(*_: Any) -> None:
-        handle.remove()
-        pilot.start()
-
-    handle = optimizer.register_step_pre_hook(before_first_step)
+    # Removed by the pilot: a hook that removes itself breaks the optimizer's iteration over hooks.
+    handle = optimizer.register_step_pre_hook(lambda *_: pilot.start())
+    pilot.on_open(handle.remove)

@@ -116,8 +116,23 @@ class TorchLosses:
         return list(zip(rows, host.tolist(), strict=True))
 
 
+class _Done:
+    """A copy that was waited for."""
+
+    def query(self) -> bool:
+        return True
+
+    def synchronize(self) -> None:
+        pass
+
+
 def copy_to_host(values: Tensor) -> tuple[Tensor, Event]:
-    """Copy a device tensor to pinned host memory on a side stream; the event says when."""
+    """Copy a device tensor to pinned host memory on a side stream; the event says when.
+
+    Only CUDA has both; other devices are waited for, once per batch of losses.
+    """
+    if not values.is_cuda:
+        return values.cpu(), _Done()
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     side = torch.cuda.Stream(values.device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(values.device))

@@ -34,6 +34,12 @@ class NativeLRs:
             native = self.write(group, native)
         set_lr(self.optimizer.param_groups[group], native)
 
+    def loaded(self) -> None:
+        """The optimizer's state was loaded: its LRs are native, unless a plan scales them."""
+        if all(self.write(i, native) == native for i, native in enumerate(self.values)):
+            groups = self.optimizer.param_groups[: len(self.values)]
+            self.values = [float(group["lr"]) for group in groups]
+
     def at(self, group: int) -> float:
         """The native LR of a group; one that was added later has only its own."""
         if group < len(self.values):
@@ -79,6 +85,11 @@ class _NativeGroup(MutableMapping[str, Any]):
         return len(self._group)
 
 
+def real_optimizer(optimizer: Any) -> Any:
+    """What a stand-in is copied or pickled as."""
+    return optimizer
+
+
 class StandIn:
     """What a scheduler takes for its optimizer."""
 
@@ -98,6 +109,10 @@ class StandIn:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
+
+    def __reduce__(self) -> Any:
+        # A copy of a scheduler drives a copy of the optimizer, as without a pilot.
+        return real_optimizer, (self.real,)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.real, name, value)
@@ -124,7 +139,8 @@ def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
 
     def undo() -> None:
         for one in pointed:
-            one.optimizer = native.optimizer
+            if one.optimizer is stand_in:  # else a later pilot has it
+                one.optimizer = native.optimizer
 
     return undo
 

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+# Where a tensor lies: ("model", name), ("param", index) or ("state", index, name).
+Key = tuple[Any, ...]
+
 
 class Stateful(Protocol):
     """Anything else that belongs to the training state, such as an EMA of the weights."""
@@ -44,24 +47,26 @@ class TrainingState:
         self._model = model
         self._optimizer = optimizer
         self._stateful = stateful
-        self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
-        self._state: dict[int, dict[str, Any]] = {}
+        self._tensors: dict[Key, Tensor] = {}
+        self._state: dict[Any, dict[str, Any]] = {}
         self._others: list[dict[str, Any]] = []
         self._rng: dict[str, Any] = {}
 
     def save(self) -> None:
         """Copy the state as it is now over what this slot held."""
         live = self._live_tensors()
-        kept = {key: self._tensors[key][1] for key in live if key in self._tensors}
+        kept = {key: held for key, held in self._tensors.items() if _fits(held, live.get(key))}
+        self._tensors = {}  # what no longer fits is freed before more is asked for
         self._tensors = {
-            key: (tensor, kept[key] if key in kept else torch.empty_like(tensor))
+            key: kept[key] if key in kept else torch.empty_like(tensor)
             for key, tensor in live.items()
         }
-        _copy([pair[1] for pair in self._tensors.values()], list(live.values()))
-        # Python numbers and the like; tensors are covered above, by identity.
+        _copy(list(self._tensors.values()), list(live.values()))
+        # Python numbers and the like; tensors are covered above.
+        place = self._places()
         self._state = {
-            id(parameter): {
-                name: value if isinstance(value, Tensor) else copy.deepcopy(value)
+            place.get(id(parameter), id(parameter)): {
+                name: None if isinstance(value, Tensor) else copy.deepcopy(value)
                 for name, value in state.items()
             }
             for parameter, state in self._optimizer.state.items()
@@ -72,16 +77,24 @@ class TrainingState:
     def restore(self, *, rng: bool) -> None:
         """Put the state back in place; `rng` says whether the random generators too.
 
-        Optimizer state that did not exist when the slot was saved is zeroed in place: for every
-        optimizer of torch that is how its first step finds it. Gradients are zeroed as well,
+        Optimizer state that did not exist when the slot was saved is zeroed in place, which is how
+        a first step finds it; where that is not so, it is removed. Gradients are zeroed as well,
         because they belong to the weights that were left.
+
+        Raises:
+            RuntimeError: a tensor is not what it was when the slot was saved; nothing was touched.
         """
+        live, place = self._live_tensors(), self._places()
+        for key, tensor in self._tensors.items():
+            if not _fits(tensor, live.get(key)):
+                raise RuntimeError(f"{key} is not what it was when the snapshot was taken")
         for parameter, state in self._optimizer.state.items():
-            self._restore_one(state, self._state.get(id(parameter), {}))
-        _copy(
-            [tensor for tensor, _ in self._tensors.values()],
-            [held for _, held in self._tensors.values()],
-        )
+            held_state = self._state.get(place.get(id(parameter), id(parameter)))
+            if not held_state and not _begins_at_zero(self._optimizer):
+                state.clear()
+            else:
+                self._restore_one(state, held_state or {})
+        _copy([live[key] for key in self._tensors], list(self._tensors.values()))
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -98,19 +111,51 @@ class TrainingState:
                     state[name] = copy.deepcopy(held[name])
                 elif isinstance(value, (int, float)):
                     state[name] = type(value)(0)
-            elif held.get(name) is not value:
+            elif name not in held:
                 with torch.no_grad():
                     value.zero_()
 
-    def _live_tensors(self) -> dict[int, Tensor]:
-        tensors: dict[int, Tensor] = {}
-        for tensor in (*self._model.parameters(), *self._model.buffers()):
-            tensors[id(tensor)] = tensor
+    def _places(self) -> dict[int, int]:
+        groups = self._optimizer.param_groups
+        return {id(p): i for i, p in enumerate(p for group in groups for p in group["params"])}
+
+    def _live_tensors(self) -> dict[Key, Tensor]:
+        """By name, not by identity: code may put another tensor in a buffer's place."""
+        model, place = self._model, self._places()
+        found: list[tuple[Key, Tensor]] = []
+        found += ((("model", name), t) for name, t in model.named_parameters())
+        found += ((("model", name), t) for name, t in model.named_buffers())
         for group in self._optimizer.param_groups:
-            tensors.update((id(parameter), parameter) for parameter in group["params"])
-        for state in self._optimizer.state.values():
-            tensors.update((id(t), t) for t in state.values() if isinstance(t, Tensor))
-        return tensors
+            found += ((("param", place[id(p)]), p) for p in group["params"])
+        for parameter, state in self._optimizer.state.items():
+            at = place.get(id(parameter), id(parameter))
+            found += ((("state", at, n), t) for n, t in state.items() if isinstance(t, Tensor))
+        once = {id(t): (key, t) for key, t in reversed(found)}  # tied ones under their first name
+        return {key: _dense(t) for key, t in reversed(once.values())}
+
+
+def _begins_at_zero(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a first step on zeroed state is the same as one on none: NAdam's product of betas
+    begins at one, and the first step of SGD knows no dampening."""
+    dampened = any(group.get("dampening") for group in optimizer.param_groups)
+    return not dampened and not isinstance(optimizer, torch.optim.NAdam)
+
+
+def _fits(held: Tensor, live: Tensor | None) -> bool:
+    return (
+        live is not None
+        and (held.shape, held.dtype) == (live.shape, live.dtype)
+        and held.device == live.device
+    )
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor without its expanded dimensions, which cannot be written to."""
+    if tensor.layout is torch.strided:
+        for dim, stride in enumerate(tensor.stride()):
+            if stride == 0 and tensor.shape[dim] > 1:
+                tensor = tensor.narrow(dim, 0, 1)
+    return tensor
 
 
 @torch.no_grad()

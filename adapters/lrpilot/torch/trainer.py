@@ -45,6 +45,7 @@ class TorchTrainer:
         self._optimizer = optimizer
         self._native = NativeLRs(optimizer)
         self._request_stop = request_stop
+        self._loads = optimizer.register_load_state_dict_post_hook(lambda _: self._native.loaded())
         self._undo = [point_at(scheduler, self._native) for scheduler in schedulers]
         self._slots: list[TrainingState] = []
         if model is not None:
@@ -76,6 +77,8 @@ class TorchTrainer:
     def set_native_lrs(self, lrs: Sequence[float]) -> None:
         """Correct the native LRs."""
         self._native.values = [float(lr) for lr in lrs]
+        self._count = len(lrs)
+        self.group_names = self.group_names[: self._count]
 
     def on_native_change(self, write: Write) -> None:
         """Have `write` say which LR to apply whenever the scheduler moves a native one."""
@@ -97,7 +100,8 @@ class TorchTrainer:
         """Give the schedulers their optimizer back, with the LRs as they are."""
         for undo in self._undo:
             undo()
-        self._undo = []
+        self._undo, self._slots = [], []
+        self._loads.remove()
 
 
 def _check(optimizer: Any, model: Any, stateful: Sequence[Any]) -> None:

@@ -150,6 +150,41 @@ def test_the_start_snapshot_is_of_the_weights_just_before_the_first_update(
     assert all(bool((p == 2.0).all()) for p in model.parameters())
 
 
+def test_hooks_of_others_and_of_a_second_attach_stand_beside_ours(
+    model: nn.Module, daemon: FakeDaemon
+) -> None:
+    optimizer = sgd(model)
+    pilots = [lrpilot.attach(optimizer, model=model) for _ in range(2)]
+    called = []
+    optimizer.register_step_pre_hook(lambda *_: called.append(1))
+    for _ in range(2):
+        optimizer.step()
+        pilots[1].step(1.0)
+    assert len(called) == 2
+    assert [pilot.summary().snapshots for pilot in pilots] == [1, 1]
+    pilots[0].close()
+    assert len(optimizer._optimizer_step_pre_hooks) == 1
+
+
+def test_a_device_that_fails_at_the_end_hides_nothing(
+    model: nn.Module, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object) -> None:
+        raise RuntimeError("device lost")
+
+    pilot = lrpilot.attach(sgd(model), model=model)
+    pilot.step(1.0)
+    monkeypatch.setattr("lrpilot.torch.losses.TorchLosses.drain", fail)
+
+    def train() -> None:
+        with pilot:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert daemon.closed
+
+
 def test_what_a_later_version_will_do_is_refused_by_name(
     model: nn.Module, daemon: FakeDaemon
 ) -> None:

@@ -505,10 +505,25 @@ def test_an_optimizer_loaded_before_attach_does_not_narrow_the_bounds() -> None:
 
 def test_a_state_that_does_not_fit_is_refused_with_both_numbers() -> None:
     state = Loop().pilot.state_dict()
-    with pytest.raises(ValueError, match="1 param groups, the optimizer 2"):
-        Loop(lrs=(LR, LR), state=state)
+    with pytest.raises(ValueError, match="2 param groups, the optimizer 1"):
+        Loop(state=Loop(lrs=(LR, LR)).pilot.state_dict())
     with pytest.raises(ValueError, match="version 99"):
         Loop(state=state | {"version": 99})
+
+
+def test_a_group_added_since_the_checkpoint_is_no_reason_to_refuse_it() -> None:
+    resumed = Loop(lrs=(LR, LR), state=Loop().pilot.state_dict())
+    resumed.train()
+    assert len(resumed.pilot.lrs) == 1
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_who_writes_nothing_writes_nothing_on_a_resume_either(mode: str) -> None:
+    loop = Loop()
+    loop.daemon.decide(cut(0.5))
+    loop.train()
+    state = loop.pilot.state_dict()
+    assert Loop(mode=mode, state=state).pilot.lrs == [LR]
 
 
 def test_state_is_loaded_before_the_first_step_or_not_at_all() -> None:
@@ -524,6 +539,89 @@ def test_a_decision_about_the_old_attempts_snapshot_is_refused_after_a_resume() 
     loop.daemon.decide(rollback(7))
     loop.train()
     assert loop.daemon.receipts[0].status == model_pb2.DECISION_STATUS_REJECTED
+
+
+class Running(torch.nn.Module):
+    """Re-assigns its buffer instead of writing into it, as much code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(x)
+        self.mean = 0.9 * self.mean + 0.1 * out.detach().mean(0)
+        return out - self.mean
+
+
+def test_a_buffer_that_was_put_in_anothers_place_is_restored() -> None:
+    model = Running()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    trainer = TorchTrainer(optimizer, model)
+    trainer.snapshot(0)
+    with torch.no_grad():
+        model(torch.full((2, 4), torch.nan))
+    assert model.mean.isnan().all()
+    trainer.restore(0, rng=False)
+    assert model.mean.eq(0).all()
+
+
+def test_a_tensor_that_no_longer_fits_is_refused_before_anything_is_touched() -> None:
+    model = torch.nn.Linear(4, 4)
+    trainer = TorchTrainer(torch.optim.SGD(model.parameters(), lr=LR), model)
+    trainer.snapshot(0)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    model.bias = torch.nn.Parameter(torch.ones(5))
+    with pytest.raises(RuntimeError, match="bias"):
+        trainer.restore(0, rng=False)
+    assert model.weight.eq(3.0).all()
+
+
+def test_a_restore_that_fails_still_lowers_the_lr(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("half-way")
+
+    monkeypatch.setattr(TorchTrainer, "restore", fail)
+    loop = Loop()
+    loop.daemon.decide(rollback(1, 0.5))
+    loop.train()
+    assert loop.pilot.lrs == [LR / 2]
+    assert loop.daemon.receipts[0].status == model_pb2.DECISION_STATUS_REJECTED
+
+
+def test_a_tensor_lr_under_a_plan_is_nobody_elses_writing() -> None:
+    model = torch.nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(LR))
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    daemon = FakeDaemon()
+    trainer = TorchTrainer(optimizer, model, schedulers=[scheduler])
+    info = RunInfo("p", "r", "a", total_steps=250)
+    pilot = Pilot(trainer, daemon, info, TorchLosses(), lambda base: Bounds(base * 1e-4, base))
+    seen = []
+    for k in range(6):
+        if k == 1:
+            daemon.decide(cut(0.5))
+        optimizer.step()
+        scheduler.step()
+        pilot.step(1.0)
+        seen.append(pilot.lrs[0])
+    native = [LR * 0.9 ** (k + 1) for k in range(6)]
+    assert seen == pytest.approx([native[0], *(lr / 2 for lr in native[1:])])
+    assert all(r.WhichOneof("body") != "notice" for r in daemon.reports)
+
+
+def test_an_optimizer_loaded_after_attach_brings_its_lr(tmp_path: Any) -> None:
+    """LRPilot adopted in the middle of a run: there is no state of a pilot yet."""
+    old = Loop(mode="observe", scheduler=SCHEDULERS["step"])
+    old.train(7)
+    loop = Loop(scheduler=SCHEDULERS["step"])
+    loop.optimizer.load_state_dict(old.optimizer.state_dict())
+    loop.scheduler.load_state_dict(old.scheduler.state_dict())
+    for one in (old, loop):
+        one.train(4)
+    assert loop.pilot.lrs == old.pilot.lrs
 
 
 def test_unknown_messages_of_a_newer_daemon_are_ignored() -> None:

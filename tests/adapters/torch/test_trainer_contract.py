@@ -13,6 +13,8 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, object]]], torch.optim.Optimizer]
     "sgd": lambda groups: torch.optim.SGD(groups),
     "sgd-momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
     "sgd-nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
+    "sgd-dampening": lambda groups: torch.optim.SGD(groups, momentum=0.9, dampening=0.5),
+    "nadam": lambda groups: torch.optim.NAdam(groups),
     "adam": lambda groups: torch.optim.Adam(groups),
     "adam-amsgrad": lambda groups: torch.optim.Adam(groups, amsgrad=True),
     "adamw": lambda groups: torch.optim.AdamW(groups),
