@@ -54,8 +54,9 @@ class Rates:
     def read(self) -> tuple[float, ...]:
         """The LRs that the step just made ran at, one per group."""
         lrs = self._trainer.get_lrs()
-        if lrs != self._seen:
-            self._seen, self._row = lrs, tuple(lrs)
+        used = self._trainer.used_lrs or lrs
+        if used != self._seen:
+            self._seen, self._row = used, tuple(used)
         if lrs != self._written:
             self._moved(lrs)
         return self._row

@@ -36,6 +36,12 @@ class TrainerPort(Protocol):
         """The LRs that the optimizer really has now."""
         ...
 
+    @property
+    def used_lrs(self) -> list[float] | None:
+        """The LRs that the last optimizer step ran at, where a scheduler may have moved them
+        since; None where they are those of `get_lrs`."""
+        ...
+
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Write the LRs, in place where they are tensors."""
         ...

@@ -47,6 +47,9 @@ class TorchTrainer:
         self._request_stop = request_stop
         self._loads = optimizer.register_load_state_dict_post_hook(lambda _: self._native.loaded())
         self._undo = [point_at(scheduler, self._native) for scheduler in schedulers]
+        self.used_lrs: list[float] | None = None
+        if schedulers:  # they may step before the pilot does: note what the step itself ran at
+            self._undo.append(optimizer.register_step_post_hook(self._stepped).remove)
         self._slots: list[TrainingState] = []
         if model is not None:
             self._slots = [TrainingState(model, optimizer, stateful) for _ in range(2)]
@@ -63,6 +66,9 @@ class TorchTrainer:
             lr if type(lr) is float else float(lr)
             for lr in [group["lr"] for group in self._optimizer.param_groups[: self._count]]
         ]
+
+    def _stepped(self, *_: Any) -> None:
+        self.used_lrs = self.get_lrs()
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Write the LRs; groups that were added since attach keep theirs."""

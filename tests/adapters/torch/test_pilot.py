@@ -379,6 +379,23 @@ def test_no_memory_for_a_snapshot_is_told_and_training_goes_on(
 
 # -- the user's own LR
 
+
+@pytest.mark.parametrize("first", ["scheduler", "pilot"])
+def test_a_sample_has_the_lr_its_step_ran_at_whoever_is_called_first(first: str) -> None:
+    loop = Loop(scheduler=SCHEDULERS["exponential"])
+    assert loop.scheduler is not None
+    ran_at = []
+    for k in range(6):
+        ran_at.append(loop.optimizer.param_groups[0]["lr"])
+        loop.optimizer.step()
+        if k == 2:
+            loop.daemon.decide(cut(0.5))
+        calls = [loop.scheduler.step, lambda: loop.pilot.step(1.0)]
+        for call in calls if first == "scheduler" else reversed(calls):
+            call()
+    assert [item[6][0] for item in loop.daemon.items] == ran_at
+
+
 SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
     "step": lambda o: torch.optim.lr_scheduler.StepLR(o, 5, 0.7),
     "multistep": lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [3, 9], 0.5),
