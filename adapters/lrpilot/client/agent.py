@@ -172,6 +172,8 @@ class Agent:
                 return
             if end is End.REOPEN:
                 continue
+            if self._over() and self._outbox.empty:
+                return  # closed while connecting, and nothing was to be said
             failures += 1
             # The first session may fail because the daemon ended while nobody needed it.
             if self._memory.welcomes or failures > 1 or not self._ready:
