@@ -176,7 +176,7 @@ class DivergenceDetector(SlotState):
 
     def _alarm(self, step: int) -> Signal:
         stats = self._stats
-        rise = max(0.0, stats.rise)
+        rise = min(max(0.0, stats.rise), LIMIT)  # a unit near zero makes it infinite
         evidence = {
             "rise": rise,
             "reports": float(self._reports),

@@ -329,3 +329,12 @@ def test_the_level_follows_the_loss_and_healthy_its_rise(seed: int) -> None:
     assert len(changes) == 2
     assert 400 < changes[0] < 406
     assert 500 < changes[1] < 530
+
+
+def test_the_evidence_is_finite_however_small_the_unit() -> None:
+    detector = DivergenceDetector()
+    losses = [0.0] * 5 + [2.2e-309, 8.6e269, 8.6e269, 0.0, 1.0, 1.2e-38]
+    found = [s for k, loss in enumerate(losses) for s in detector.update(k, loss, None, 0.1)]
+    assert found
+    assert all(0 <= signal.severity <= 1 for signal in found)
+    assert all(abs(value) < float("inf") for s in found for value in s.evidence.values())
