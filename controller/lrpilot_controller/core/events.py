@@ -6,7 +6,14 @@ beside them so that a person can read a run's story without replaying it.
 
 from dataclasses import dataclass
 
-from lrpilot_controller.core.model import Attempt, Decision, Outcome, Receipt, Signal
+from lrpilot_controller.core.model import (
+    Attempt,
+    Decision,
+    Outcome,
+    Receipt,
+    SearchResult,
+    Signal,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +96,89 @@ class SaidGoodbye:
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramEnded:
+    """The trainer carried out a program: the loss of each step, and why it ended.
+
+    `stop_reason` is length, non_finite, loss_cap, ema_cap, ema_rise or interrupted; `branch` is
+    the one that training is on now, `wait_seconds` what the boundary before the program cost.
+    """
+
+    attempt: str
+    report_seq: int
+    program: int
+    first_step: int
+    losses: tuple[float, ...]
+    stop_reason: str
+    branch: int
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """No word came at a program's boundary: the trainer follows its fallback from `step` on."""
+
+    attempt: str
+    report_seq: int
+    program: int
+    step: int
+    branch: int
+    reason: str
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The training code asks for a search, or says that it decays over the `steps` to come.
+
+    `kind` is search or finish; a finish leads from the plan in force to 0, in a straight line.
+    """
+
+    attempt: str
+    report_seq: int
+    kind: str
+    step: int
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """A person asks for something; `kind` is search."""
+
+    kind: str
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriorAnswered:
+    """What earlier runs of the same job found, asked for when the session opened.
+
+    `lr` is None where there is no such run, or no answer came in time (`reason` says which).
+    """
+
+    attempt: str
+    lr: float | None
+    reason: str
+
+
 Input = (
-    SessionOpened | SessionLost | Samples | ReceiptArrived | SnapshotTaken | Noticed | SaidGoodbye
+    SessionOpened
+    | SessionLost
+    | Samples
+    | ReceiptArrived
+    | SnapshotTaken
+    | ProgramEnded
+    | FellBack
+    | Requested
+    | Noticed
+    | SaidGoodbye
+    | Commanded
+    | PriorAnswered
 )
-Report = ReceiptArrived | SnapshotTaken | Noticed | SaidGoodbye
+Report = (
+    ReceiptArrived | SnapshotTaken | ProgramEnded | FellBack | Requested | Noticed | SaidGoodbye
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,5 +218,13 @@ class OutcomeMeasured:
     outcome: Outcome
 
 
-Output = SignalSeen | Decided | Refused | SnapshotProven | OutcomeMeasured
+@dataclass(frozen=True, slots=True)
+class SearchEnded:
+    """A search is over."""
+
+    attempt: str
+    result: SearchResult
+
+
+Output = SignalSeen | Decided | Refused | SnapshotProven | OutcomeMeasured | SearchEnded
 Event = Input | Output

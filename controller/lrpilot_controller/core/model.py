@@ -84,17 +84,30 @@ class Shape(StrEnum):
     COSINE = "cosine"
     ONE_MINUS_SQRT = "one_minus_sqrt"
     EXPONENTIAL = "exponential"
+    STEP = "step"
+    CYCLICAL = "cyclical"
+
+
+class Batches(StrEnum):
+    """What a program trains on: new batches, or those that every program of a search replays."""
+
+    FRESH = "fresh"
+    REPLAYED = "replayed"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One closed-form piece of a plan over the absolute steps [start, end)."""
+    """One closed-form piece of a plan over the steps [start, end).
+
+    `count` is the number of stairs or cycles, for the shapes that have them.
+    """
 
     shape: Shape
     start: int
     end: int
     start_value: float
     end_value: float
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,44 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class StopRule:
+    """When a program ends before its length is run: a non-finite loss is above every cap.
+
+    `loss_cap` bounds each loss, `ema_cap` the moving average with weight `ema_decay` of the past,
+    `ema_rise` how far that average may be above its own lowest value.
+    """
+
+    non_finite: bool = True
+    loss_cap: float | None = None
+    ema_cap: float | None = None
+    ema_decay: float = 0.0
+    ema_rise: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A probe that the trainer carries out by itself.
+
+    `id` is the id of the decision that brings it. The segments count from its first step and hold
+    LRs of the first param group. `phase`, `lr` (the candidate) and `share` (of the search's budget
+    that is spent so far, 0..1) are for people.
+    """
+
+    id: int
+    segments: tuple[Segment, ...]
+    length: int
+    fallback: Plan
+    stop: StopRule = StopRule()
+    restore_snapshot: int | None = None
+    restore_at_end: bool = False
+    batches: Batches = Batches.FRESH
+    fallback_snapshot: int | None = None
+    phase: str = ""
+    lr: float = 0.0
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """What a detector saw: the step that completed the evidence, and the evidence in numbers.
 
@@ -132,13 +183,21 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a policy would do about a signal. `factor` multiplies the LR in force."""
+    """What a policy would do, about a signal or by itself.
+
+    `factor` multiplies the LR in force, for a cut or a rollback; `plan` replaces the plan in
+    force; `program` is carried out, its id still to be given; `snapshot` is restored first, and
+    before that the state as it is saved where `save` says so.
+    """
 
     action: Action
     reason: str
-    signal: Signal
+    signal: Signal | None = None
     factor: float = 1.0
     snapshot: int | None = None
+    plan: Plan | None = None
+    program: Program | None = None
+    save: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +220,8 @@ class Decision:
     release: bool = False
     factor: float = 1.0
     status: DecisionStatus = DecisionStatus.SENT
+    program: Program | None = None
+    save_snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +291,54 @@ class Attempt:
     resumes: str | None = None
     can_snapshot: bool = False
     can_stop: bool = False
+    can_program: bool = False
+    can_replay: bool = False
     world_size: int = 1
     scale: float = 1.0
     job: str = ""
     client_version: str = ""
+
+
+class SearchEnd(StrEnum):
+    """How a search ended."""
+
+    FOUND = "found"
+    REUSED = "reused"  # what an earlier run of the same job had found
+    DECLINED = "declined"  # nothing could be told apart from noise: the native LR stands
+    FELL_BACK = "fell_back"  # the trainer heard no word in time and follows a fallback
+    ABANDONED = "abandoned"  # the attempt ended, or a person froze the run
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One LR that a search tried: its program's score, a mean loss; infinite if it diverged."""
+
+    lr: float
+    score: float
+    steps: int
+    program: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A range test: loss at each LR, as an LR finder draws it."""
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found and what it cost.
+
+    `lr` is the LR that the run goes on at (the native one where nothing was found); `steps` is
+    what all its programs ran; `reference` the loss before any training.
+    """
+
+    end: SearchEnd
+    lr: float
+    steps: int
+    reason: str
+    reference: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+    sweep: Sweep | None = None

@@ -21,11 +21,17 @@ KINDS: dict[str, type] = {
     "snapshot_taken": events.SnapshotTaken,
     "notice": events.Noticed,
     "goodbye": events.SaidGoodbye,
+    "program_ended": events.ProgramEnded,
+    "fell_back": events.FellBack,
+    "request": events.Requested,
+    "command": events.Commanded,
+    "prior": events.PriorAnswered,
     "signal": events.SignalSeen,
     "decision": events.Decided,
     "refusal": events.Refused,
     "snapshot_proven": events.SnapshotProven,
     "outcome": events.OutcomeMeasured,
+    "search_ended": events.SearchEnded,
 }
 """The stored name of each event class. A name is never given to another class."""
 

@@ -40,6 +40,8 @@ class Shape(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SHAPE_COSINE: _ClassVar[Shape]
     SHAPE_ONE_MINUS_SQRT: _ClassVar[Shape]
     SHAPE_EXPONENTIAL: _ClassVar[Shape]
+    SHAPE_STEP: _ClassVar[Shape]
+    SHAPE_CYCLICAL: _ClassVar[Shape]
 
 class Batches(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -92,6 +94,8 @@ SHAPE_LINEAR: Shape
 SHAPE_COSINE: Shape
 SHAPE_ONE_MINUS_SQRT: Shape
 SHAPE_EXPONENTIAL: Shape
+SHAPE_STEP: Shape
+SHAPE_CYCLICAL: Shape
 BATCHES_UNSPECIFIED: Batches
 BATCHES_FRESH: Batches
 BATCHES_REPLAYED: Batches
@@ -144,18 +148,20 @@ class Signal(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., step: _Optional[int] = ..., since: _Optional[int] = ..., severity: _Optional[float] = ..., evidence: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("shape", "start", "end", "start_value", "end_value")
+    __slots__ = ("shape", "start", "end", "start_value", "end_value", "count")
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     START_VALUE_FIELD_NUMBER: _ClassVar[int]
     END_VALUE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
     shape: Shape
     start: int
     end: int
     start_value: float
     end_value: float
-    def __init__(self, shape: _Optional[_Union[Shape, str]] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., start_value: _Optional[float] = ..., end_value: _Optional[float] = ...) -> None: ...
+    count: int
+    def __init__(self, shape: _Optional[_Union[Shape, str]] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., start_value: _Optional[float] = ..., end_value: _Optional[float] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("kind", "segments")
@@ -166,19 +172,21 @@ class Plan(_message.Message):
     def __init__(self, kind: _Optional[_Union[PlanKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ...) -> None: ...
 
 class StopRule(_message.Message):
-    __slots__ = ("non_finite", "loss_cap", "ema_cap", "ema_decay")
+    __slots__ = ("non_finite", "loss_cap", "ema_cap", "ema_decay", "ema_rise")
     NON_FINITE_FIELD_NUMBER: _ClassVar[int]
     LOSS_CAP_FIELD_NUMBER: _ClassVar[int]
     EMA_CAP_FIELD_NUMBER: _ClassVar[int]
     EMA_DECAY_FIELD_NUMBER: _ClassVar[int]
+    EMA_RISE_FIELD_NUMBER: _ClassVar[int]
     non_finite: bool
     loss_cap: float
     ema_cap: float
     ema_decay: float
-    def __init__(self, non_finite: bool = ..., loss_cap: _Optional[float] = ..., ema_cap: _Optional[float] = ..., ema_decay: _Optional[float] = ...) -> None: ...
+    ema_rise: float
+    def __init__(self, non_finite: bool = ..., loss_cap: _Optional[float] = ..., ema_cap: _Optional[float] = ..., ema_decay: _Optional[float] = ..., ema_rise: _Optional[float] = ...) -> None: ...
 
 class Program(_message.Message):
-    __slots__ = ("id", "restore_snapshot", "segments", "length", "stop", "restore_at_end", "batches", "fallback")
+    __slots__ = ("id", "restore_snapshot", "segments", "length", "stop", "restore_at_end", "batches", "fallback", "fallback_snapshot", "phase", "lr", "share")
     ID_FIELD_NUMBER: _ClassVar[int]
     RESTORE_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +195,10 @@ class Program(_message.Message):
     RESTORE_AT_END_FIELD_NUMBER: _ClassVar[int]
     BATCHES_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    LR_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     id: int
     restore_snapshot: int
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
@@ -195,10 +207,14 @@ class Program(_message.Message):
     restore_at_end: bool
     batches: Batches
     fallback: Plan
-    def __init__(self, id: _Optional[int] = ..., restore_snapshot: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., length: _Optional[int] = ..., stop: _Optional[_Union[StopRule, _Mapping]] = ..., restore_at_end: bool = ..., batches: _Optional[_Union[Batches, str]] = ..., fallback: _Optional[_Union[Plan, _Mapping]] = ...) -> None: ...
+    fallback_snapshot: int
+    phase: str
+    lr: float
+    share: float
+    def __init__(self, id: _Optional[int] = ..., restore_snapshot: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., length: _Optional[int] = ..., stop: _Optional[_Union[StopRule, _Mapping]] = ..., restore_at_end: bool = ..., batches: _Optional[_Union[Batches, str]] = ..., fallback: _Optional[_Union[Plan, _Mapping]] = ..., fallback_snapshot: _Optional[int] = ..., phase: _Optional[str] = ..., lr: _Optional[float] = ..., share: _Optional[float] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("id", "action", "reason", "signal", "step", "branch", "not_before_step", "expires_at_step", "restore_snapshot", "restore_rng", "plan", "ramp_steps", "program", "stop", "release", "status")
+    __slots__ = ("id", "action", "reason", "signal", "step", "branch", "not_before_step", "expires_at_step", "restore_snapshot", "restore_rng", "plan", "ramp_steps", "program", "stop", "release", "status", "save_snapshot")
     ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -215,6 +231,7 @@ class Decision(_message.Message):
     STOP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    SAVE_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     id: int
     action: Action
     reason: str
@@ -231,7 +248,8 @@ class Decision(_message.Message):
     stop: bool
     release: bool
     status: DecisionStatus
-    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Action, str]] = ..., reason: _Optional[str] = ..., signal: _Optional[_Union[Signal, _Mapping]] = ..., step: _Optional[int] = ..., branch: _Optional[int] = ..., not_before_step: _Optional[int] = ..., expires_at_step: _Optional[int] = ..., restore_snapshot: _Optional[int] = ..., restore_rng: bool = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., ramp_steps: _Optional[int] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., stop: bool = ..., release: bool = ..., status: _Optional[_Union[DecisionStatus, str]] = ...) -> None: ...
+    save_snapshot: bool
+    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Action, str]] = ..., reason: _Optional[str] = ..., signal: _Optional[_Union[Signal, _Mapping]] = ..., step: _Optional[int] = ..., branch: _Optional[int] = ..., not_before_step: _Optional[int] = ..., expires_at_step: _Optional[int] = ..., restore_snapshot: _Optional[int] = ..., restore_rng: bool = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., ramp_steps: _Optional[int] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., stop: bool = ..., release: bool = ..., status: _Optional[_Union[DecisionStatus, str]] = ..., save_snapshot: bool = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("decision_id", "status", "applied_step", "branch_before", "branch_after", "lrs_before", "lrs_after", "wait_seconds", "detail")

@@ -130,7 +130,7 @@ class Telemetry(_message.Message):
     def __init__(self, first_seq: _Optional[int] = ..., kind: _Optional[_Iterable[_Union[ItemKind, str]]] = ..., step: _Optional[_Iterable[int]] = ..., branch: _Optional[_Iterable[int]] = ..., program: _Optional[_Iterable[int]] = ..., loss: _Optional[_Iterable[float]] = ..., lrs: _Optional[_Iterable[float]] = ..., dropped_total: _Optional[int] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("report_seq", "before_seq", "receipt", "snapshot", "program", "notice", "goodbye")
+    __slots__ = ("report_seq", "before_seq", "receipt", "snapshot", "program", "notice", "goodbye", "fallback", "request")
     REPORT_SEQ_FIELD_NUMBER: _ClassVar[int]
     BEFORE_SEQ_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,8 @@ class Report(_message.Message):
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
     report_seq: int
     before_seq: int
     receipt: _model_pb2.Receipt
@@ -145,7 +147,9 @@ class Report(_message.Message):
     program: ProgramResult
     notice: Notice
     goodbye: Goodbye
-    def __init__(self, report_seq: _Optional[int] = ..., before_seq: _Optional[int] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotTaken, _Mapping]] = ..., program: _Optional[_Union[ProgramResult, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    fallback: FallbackTaken
+    request: Request
+    def __init__(self, report_seq: _Optional[int] = ..., before_seq: _Optional[int] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotTaken, _Mapping]] = ..., program: _Optional[_Union[ProgramResult, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., fallback: _Optional[_Union[FallbackTaken, _Mapping]] = ..., request: _Optional[_Union[Request, _Mapping]] = ...) -> None: ...
 
 class SnapshotTaken(_message.Message):
     __slots__ = ("id", "step", "branch", "proven")
@@ -160,18 +164,44 @@ class SnapshotTaken(_message.Message):
     def __init__(self, id: _Optional[int] = ..., step: _Optional[int] = ..., branch: _Optional[int] = ..., proven: bool = ...) -> None: ...
 
 class ProgramResult(_message.Message):
-    __slots__ = ("id", "first_step", "losses", "stop_reason", "wait_seconds")
+    __slots__ = ("id", "first_step", "losses", "stop_reason", "wait_seconds", "branch")
     ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
     id: int
     first_step: int
     losses: _containers.RepeatedScalarFieldContainer[float]
     stop_reason: str
     wait_seconds: float
-    def __init__(self, id: _Optional[int] = ..., first_step: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., stop_reason: _Optional[str] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
+    branch: int
+    def __init__(self, id: _Optional[int] = ..., first_step: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., stop_reason: _Optional[str] = ..., wait_seconds: _Optional[float] = ..., branch: _Optional[int] = ...) -> None: ...
+
+class FallbackTaken(_message.Message):
+    __slots__ = ("program", "step", "branch", "reason", "wait_seconds")
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    program: int
+    step: int
+    branch: int
+    reason: str
+    wait_seconds: float
+    def __init__(self, program: _Optional[int] = ..., step: _Optional[int] = ..., branch: _Optional[int] = ..., reason: _Optional[str] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
+
+class Request(_message.Message):
+    __slots__ = ("kind", "step", "steps")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    step: int
+    steps: int
+    def __init__(self, kind: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Notice(_message.Message):
     __slots__ = ("kind", "step", "text")
@@ -192,14 +222,16 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("daemon_version", "mode", "steps_known")
+    __slots__ = ("daemon_version", "mode", "steps_known", "searches")
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     STEPS_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    SEARCHES_FIELD_NUMBER: _ClassVar[int]
     daemon_version: str
     mode: _model_pb2.Mode
     steps_known: int
-    def __init__(self, daemon_version: _Optional[str] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., steps_known: _Optional[int] = ...) -> None: ...
+    searches: bool
+    def __init__(self, daemon_version: _Optional[str] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., steps_known: _Optional[int] = ..., searches: bool = ...) -> None: ...
 
 class SnapshotProven(_message.Message):
     __slots__ = ("id",)
