@@ -274,7 +274,8 @@ class Attempt:
     """One start of the training process, and what its trainer said of itself.
 
     `min_lr` and `max_lr` bound the first param group's LR; `scale` is the factor on the native LR
-    in force when the attempt began (1 unless state was loaded).
+    in force when the attempt began, and `plan` the plan (1 and None unless state was loaded). A
+    plan that replaces the LR has no factor: the scale is 1 under it.
     """
 
     id: str
@@ -297,6 +298,7 @@ class Attempt:
     scale: float = 1.0
     job: str = ""
     client_version: str = ""
+    plan: Plan | None = None
 
 
 class SearchEnd(StrEnum):

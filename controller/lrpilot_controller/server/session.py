@@ -16,7 +16,8 @@ from lrpilot_controller.errors import InvalidTelemetry, LRPilotError, Stopping
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.server import convert
 from lrpilot_controller.server.codes import code_of
-from lrpilot_controller.server.runs import LiveRun, Runs
+from lrpilot_controller.server.live import LiveRun
+from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.version import VERSION
 from lrpilot_proto.v1 import session_pb2, session_pb2_grpc
 

@@ -76,18 +76,8 @@ REPORT = {"attempt": NAMES, "report_seq": STEPS}
 OTHERS = st.one_of(
     *(
         st.builds(cls, **{k: v for k, v in REPORT.items() if k in cls.__slots__})
-        for cls in (
-            events.SessionLost,
-            events.ReceiptArrived,
-            events.SnapshotTaken,
-            events.Noticed,
-            events.SaidGoodbye,
-            events.SignalSeen,
-            events.Decided,
-            events.Refused,
-            events.SnapshotProven,
-            events.OutcomeMeasured,
-        )
+        for cls in KINDS.values()
+        if cls not in (Samples, events.SessionOpened)
     ),
     st.builds(events.SessionOpened, st.builds(model.Attempt, id=NAMES)),
 )
@@ -99,7 +89,7 @@ def test_telemetry_round_trip(samples: Samples) -> None:
     assert bits(decode(encode(samples))) == bits(samples)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=300)
 @given(OTHERS)
 def test_other_events_round_trip(event: Any) -> None:
     row = encode(event)

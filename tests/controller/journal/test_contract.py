@@ -6,14 +6,39 @@ import threading
 import pytest
 
 from lrpilot_controller.core.events import (
+    Commanded,
     Decided,
     Event,
+    FellBack,
     Noticed,
+    PriorAnswered,
+    ProgramEnded,
+    Requested,
     Samples,
+    SearchEnded,
     SessionLost,
+    SessionOpened,
     SignalSeen,
 )
-from lrpilot_controller.core.model import Action, Decision, Signal, SignalKind
+from lrpilot_controller.core.model import (
+    Action,
+    Attempt,
+    Batches,
+    Candidate,
+    Decision,
+    ParamGroup,
+    Plan,
+    PlanKind,
+    Program,
+    SearchEnd,
+    SearchResult,
+    Segment,
+    Shape,
+    Signal,
+    SignalKind,
+    StopRule,
+    Sweep,
+)
 from lrpilot_controller.journal import (
     Journal,
     JournalEntryError,
@@ -104,6 +129,60 @@ def test_after_and_kinds(journal: Journal) -> None:
     assert list(journal.records(A, kinds=kinds)) == [everything[1], everything[3]]
     assert list(journal.records(A, after=2, kinds=kinds)) == [everything[3]]
     assert list(journal.records(A, kinds=())) == []
+
+
+DECAY = Plan(
+    PlanKind.REPLACE,
+    (
+        Segment(Shape.CONSTANT, 40, 400, 0.03, 0.03),
+        Segment(Shape.ONE_MINUS_SQRT, 400, 500, 0.03, 0.0),
+        Segment(Shape.STEP, 500, 600, 0.03, 0.001, 3),
+    ),
+)
+PROGRAM = Program(
+    id=4,
+    segments=(Segment(Shape.EXPONENTIAL, 0, 30, 1e-6, 1.0),),
+    length=30,
+    fallback=DECAY,
+    stop=StopRule(loss_cap=9.5, ema_cap=4.0, ema_decay=0.8, ema_rise=1.5),
+    restore_snapshot=1,
+    restore_at_end=True,
+    batches=Batches.REPLAYED,
+    fallback_snapshot=2,
+    phase="range test",
+    lr=0.0316,
+    share=0.25,
+)
+RESULT = SearchResult(
+    SearchEnd.FOUND,
+    0.0316,
+    240,
+    "the lowest of 7",
+    2.31,
+    (Candidate(0.0316, 0.4, 30, 6), Candidate(0.316, math.inf, 9, 7)),
+    Sweep((1e-6, 1e-3), (2.3, math.inf)),
+)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SessionOpened(Attempt("t1", (ParamGroup("all", 0.1),), 0.0, 1.0, plan=DECAY)),
+        PriorAnswered("t1", 0.0316, "run demo/b"),
+        PriorAnswered("t1", None, "no earlier run of this job"),
+        Decided(Decision(4, Action.PROGRAM, "a", 0, 0, program=PROGRAM, save_snapshot=True)),
+        ProgramEnded("t1", 3, 4, 0, (2.3, 9.6, math.inf, math.nan), "loss_cap", 2, 0.004),
+        FellBack("t1", 4, 4, 30, 2, "no word within 250 ms", 0.25),
+        Requested("t1", 5, "finish", 31, 200),
+        Commanded("search", "ann", "the job changed"),
+        SearchEnded("t1", RESULT),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_what_a_search_says_is_kept_as_it_was_said(journal: Journal, event: Event) -> None:
+    journal.append([(A, 1.0, event)])
+    (record,) = journal.records(A, kinds=[type(event)])
+    assert repr(record.event) == repr(event)  # a NaN is not equal to itself
 
 
 def test_kinds_must_be_event_classes(journal: Journal) -> None:

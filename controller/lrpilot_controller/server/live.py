@@ -1,0 +1,127 @@
+"""A run that this daemon serves: its engine, and the books of what went to and from its trainer."""
+
+import asyncio
+from dataclasses import replace
+from typing import Protocol
+
+from lrpilot_controller.core.engine import Engine
+from lrpilot_controller.core.events import (
+    Decided,
+    Input,
+    Output,
+    PriorAnswered,
+    ReceiptArrived,
+    Report,
+    SaidGoodbye,
+    Samples,
+    SessionOpened,
+)
+from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus
+from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
+from lrpilot_controller.journal.base import RunKey
+
+
+class Link(Protocol):
+    """A session's way back to its trainer; nothing here waits."""
+
+    def decide(self, decision: Decision) -> None:
+        """Send a decision."""
+
+    def prove(self, snapshot: int) -> None:
+        """Say that a snapshot is proven."""
+
+    def end(self, error: LRPilotError) -> None:
+        """End the session with this error."""
+
+
+class LiveRun:
+    """One run's engine, and what has been delivered to and from its trainer."""
+
+    def __init__(self, key: RunKey, engine: Engine) -> None:
+        self.key = key
+        self.engine = engine
+        self.lock = asyncio.Lock()
+        self.attempt: Attempt | None = None
+        self.older: set[str] = set()
+        self.next_seq = 1
+        self.next_report = 1
+        self.unanswered: dict[int, Decision] = {}
+        self.link: Link | None = None
+        self.ended = False
+        self.prior_asked = False
+
+    def take(self, event: Input) -> list[Output]:
+        """Feed an input that the journal holds, and keep the books of what was delivered."""
+        match event:
+            case SessionOpened(attempt):
+                self._begin(attempt)
+            case Samples() if self._mine(event.attempt):
+                self.next_seq = max(self.next_seq, event.next_seq)
+            case PriorAnswered() if self._mine(event.attempt):
+                self.prior_asked = True
+            case _ if isinstance(event, Report) and self._mine(event.attempt):
+                self._report(event)
+        return self.engine.feed(event)
+
+    def made(self, output: Output) -> None:
+        """Keep the books of an output that the journal holds."""
+        if isinstance(output, Decided) and output.decision.status is DecisionStatus.SENT:
+            self.unanswered[output.decision.id] = output.decision
+
+    def _mine(self, attempt: str) -> bool:
+        return self.attempt is not None and self.attempt.id == attempt
+
+    def _begin(self, attempt: Attempt) -> None:
+        if not self._mine(attempt.id):
+            if self.attempt is not None:
+                self.older.add(self.attempt.id)
+            self.next_seq = self.next_report = 1
+            self.prior_asked = False
+            self.unanswered.clear()
+        self.attempt, self.ended = attempt, False
+
+    def _report(self, event: Report) -> None:
+        self.next_report = max(self.next_report, event.report_seq + 1)
+        if isinstance(event, ReceiptArrived):
+            self.unanswered.pop(event.receipt.decision_id, None)
+        self.ended = isinstance(event, SaidGoodbye)
+
+
+def admit(run: LiveRun, attempt: Attempt) -> None:
+    """Say no to an attempt that may not have the run.
+
+    Raises:
+        RunBusy: another attempt has a live session, and this one does not resume it.
+        Superseded: a newer attempt has taken over.
+    """
+    current = run.attempt
+    if current is None or current.id == attempt.id:
+        return
+    if attempt.id in run.older:
+        raise Superseded(
+            f"attempt {attempt.id} of run {run.key} was superseded by attempt {current.id}"
+        )
+    if run.link is not None and attempt.resumes not in {current.id, *run.older}:
+        raise RunBusy(
+            f"run {run.key} has a live session of another attempt ({current.id}): choose another "
+            "run name, or load that run's state to take over from it"
+        )
+
+
+def newer(samples: Samples, next_seq: int) -> Samples | None:
+    """The part of `samples` from `next_seq` on, if any."""
+    skip = next_seq - samples.first_seq
+    if skip <= 0:
+        return samples
+    if skip >= len(samples.step):
+        return None
+    return replace(
+        samples,
+        first_seq=next_seq,
+        validation=samples.validation[skip:],
+        step=samples.step[skip:],
+        branch=samples.branch[skip:],
+        program=samples.program[skip:],
+        loss=samples.loss[skip:],
+        lrs=samples.lrs if len(samples.lrs) == 1 else samples.lrs[skip:],
+    )
