@@ -1,7 +1,8 @@
 """What a patient person would reach: the best of ten full runs per task and seed, kept as data.
 
-`python -m tests.benchmarks.quality.oracle [--seeds SEED ...] [TASK ...]` writes
-`oracle/<task>.json` and continues where it was interrupted.
+`python -m tests.benchmarks.quality.oracle [--seeds SEED ...] [--steps N] [TASK ...]`
+writes `oracle/<task>.json`, with `--steps` `oracle/<task>-<N>.json`, and continues where it was
+interrupted.
 """
 
 import argparse
@@ -14,10 +15,16 @@ from typing import Any
 
 import torch
 
-from .tasks import TASKS, Task, task
+from .tasks import TASKS, Task, own_steps, task
+
+Search = dict[str, Any]  # what `search` returns
 
 FOLDER = Path(__file__).parent / "oracle"
 SEEDS = (1, 2, 3, 4, 5)  # none of them was used to design anything
+DESIGN_SEEDS = (100, 101)
+LONG = 5000  # steps of the long form
+LONG_SEEDS = (1, 2, 3)
+LONG_TASKS = ("digits_conv", "text_transformer_adamw", "text_gru", "matrix_factorization")
 MULTIPLES = tuple(10**half for half in (-1.0, -0.5, 0.0, 0.5, 1.0))  # of a task's `lr_scale`
 WARM_UP = 0.05
 
@@ -62,6 +69,17 @@ def train(job: Task, schedule: str, lr: float) -> float:
     return final if math.isfinite(final) else math.inf
 
 
+def other_seed(seed: int, *, long: bool = False) -> int:
+    """The seed whose best LR a run of `seed` knows: the next one of its kind, in a circle.
+
+    Of the design seeds the long form has one, which knows that of the first evaluation seed.
+    """
+    if seed in DESIGN_SEEDS and long:
+        return LONG_SEEDS[0]
+    kind = DESIGN_SEEDS if seed in DESIGN_SEEDS else LONG_SEEDS if long else SEEDS
+    return kind[(kind.index(seed) + 1) % len(kind)]
+
+
 def excess(final: float, oracle: float, uninformed: float) -> float:
     """Normalized excess loss: 0 is the oracle (below it is better), 1 has learned nothing.
 
@@ -72,7 +90,7 @@ def excess(final: float, oracle: float, uninformed: float) -> float:
     return (final - oracle) / (uninformed - oracle)
 
 
-def search(name: str, seed: int, steps: int | None = None) -> dict[str, Any]:
+def search(name: str, seed: int, steps: int | None = None) -> Search:
     """Runs the grid for one seed; `best` is the run with the lowest final held-out loss."""
     grid = []
     for schedule in SCHEDULES:
@@ -88,11 +106,14 @@ def search(name: str, seed: int, steps: int | None = None) -> dict[str, Any]:
     return {"uninformed": job.uninformed, "best": best, "grid": grid}
 
 
-def load(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Returns what is kept of a task: its settings and, under `seeds`, a `search` by seed."""
-    path = folder / f"{name}.json"
+def load(name: str, folder: Path = FOLDER, *, steps: int | None = None) -> dict[str, Any]:
+    """Returns what is kept of a task: its settings and, under `seeds`, a `search` by seed.
+
+    A length other than the task's own has a file of its own.
+    """
+    path = _path(folder, name, steps)
     if not path.exists():
-        job = task(name, 0)
+        job = task(name, 0, steps)
         return {
             "task": name,
             "optimizer": job.optimizer_name,
@@ -105,10 +126,14 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     return kept
 
 
+def _path(folder: Path, name: str, steps: int | None) -> Path:
+    return folder / (f"{name}.json" if steps in (None, own_steps(name)) else f"{name}-{steps}.json")
+
+
 def save(kept: dict[str, Any], folder: Path = FOLDER) -> None:
     """Writes what is kept of a task, in one move."""
     folder.mkdir(exist_ok=True)
-    path = folder / f"{kept['task']}.json"
+    path = _path(folder, kept["task"], kept["steps"])
     fresh = path.with_suffix(".part")
     fresh.write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     fresh.replace(path)
@@ -119,17 +144,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="oracle grids of the quality benchmark")
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--steps", type=int, help="a length other than the task's own")
     options = parser.parse_args(arguments)
     if unknown := set(options.tasks) - set(TASKS):
         parser.error(f"no task {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
     for name in options.tasks or TASKS:
-        kept = load(name)
+        kept = load(name, steps=options.steps)
         for seed in options.seeds:
             if str(seed) in kept["seeds"]:
                 continue
             begin = time.perf_counter()
-            kept["seeds"][str(seed)] = search(name, seed)
+            kept["seeds"][str(seed)] = search(name, seed, options.steps)
             save(kept)
             best = kept["seeds"][str(seed)]["best"]
             print(

@@ -205,6 +205,11 @@ _RECIPES = {
 TASKS = tuple(_RECIPES)
 
 
+def own_steps(name: str) -> int:
+    """A task's own length."""
+    return _RECIPES[name].steps
+
+
 def task(name: str, seed: int, steps: int | None = None) -> Task:
     """Builds a task; the global random state is left as it was.
 

@@ -1,0 +1,156 @@
+"""LRPilot in a raw loop, through a real daemon, and what its journal says that it did."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lrpilot
+from lrpilot_controller.core import events
+from lrpilot_controller.core.model import DecisionStatus, SearchEnd
+from lrpilot_controller.journal.base import Record, RunKey
+from lrpilot_controller.journal.sql import SqlJournal
+
+from . import oracle
+from .outcome import Outcome
+from .peers import judged, seeded
+from .tasks import Task, task
+
+CONNECT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to use LRPilot.
+
+    Attributes:
+        search: What `lrpilot.attach` is asked for.
+        replay: The loop's batches come through `pilot.batches`.
+        earlier: The project holds an earlier run of the job, from the same base LR on another seed.
+    """
+
+    search: bool = True
+    replay: bool = True
+    earlier: bool = False
+
+
+VARIANTS = {
+    "lrpilot": Variant(),
+    "lrpilot-plain": Variant(replay=False),
+    "lrpilot-reuse": Variant(earlier=True),
+    "lrpilot-guard": Variant(search=False, replay=False),
+}
+
+
+class Meter:
+    """Counts the steps on the way to the weights as they are now.
+
+    Attached as a part of the training state, it goes back with the weights: what was spent and is
+    not counted at the end lies outside the final trajectory, whatever the daemon says of it.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count, to be kept in a snapshot."""
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Back to the count of a snapshot."""
+        self.steps = state["steps"]
+
+
+def run(job: Task, base_lr: float, method: str, folder: Path) -> Outcome:
+    """Trains a new task to its end under the daemon that lives in `folder`."""
+    variant = VARIANTS[method]
+    # A project of its own: no run but the intended one may learn from another.
+    project = f"{method}-{job.name}-{job.seed}-{base_lr:.6g}-{job.total_steps}"
+    if variant.earlier:
+        long = job.total_steps == oracle.LONG
+        other = task(job.name, oracle.other_seed(job.seed, long=long), job.total_steps)
+        train(other, base_lr, variant, project, "earlier", folder)
+    spent, meter = train(job, base_lr, variant, project, "run", folder)
+    final = judged(job, healthy=True)
+    return _outcome(final, spent - meter.steps, _records(folder, project, "run"))
+
+
+def train(
+    job: Task, base_lr: float, variant: Variant, project: str, name: str, folder: Path
+) -> tuple[int, Meter]:
+    """Trains; returns the optimizer steps that it took, and the meter.
+
+    Raises:
+        RuntimeError: The daemon did not control the run: there is nothing to be measured.
+    """
+    logging.getLogger("lrpilot").setLevel(logging.ERROR)
+    meter = Meter()
+    optimizer = job.make_optimizer(base_lr)
+    with (
+        seeded(job),
+        lrpilot.attach(
+            optimizer,
+            model=job.model,
+            total_steps=job.total_steps,
+            project=project,
+            run=name,
+            search=variant.search,
+            stateful=(meter,),
+            address=f"unix:{folder / 'd.sock'}",
+            connect_timeout=CONNECT_S,
+        ) as pilot,
+    ):
+        job.model.train()
+        batches = job.batches()
+        for batch in pilot.batches(batches) if variant.replay else batches:
+            loss = job.loss(batch)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            meter.steps += 1
+            pilot.step(loss)
+            if pilot.step_count >= job.total_steps or pilot.should_stop:
+                break
+        pilot.settle()
+        summary = pilot.summary()
+    if not summary.connected:
+        raise RuntimeError(f"{project}/{name} was not connected: {summary.refused or summary}")
+    return summary.steps, meter
+
+
+def _records(folder: Path, project: str, name: str) -> list[Record]:
+    journal = SqlJournal.open(folder / "store" / "journal.db", readonly=True)
+    try:
+        return list(journal.records(RunKey(project, name)))
+    finally:
+        journal.close()
+
+
+def _outcome(final: float, steps_outside: int, records: list[Record]) -> Outcome:
+    waits: list[float] = []
+    ramps: dict[int, int] = {}
+    lr: float | None = None
+    declined = False
+    for record in records:
+        match record.event:
+            case events.Decided(decision):
+                ramps[decision.id] = decision.ramp_steps
+            case events.ReceiptArrived(receipt=receipt):
+                waits.append(receipt.wait_seconds)
+                if receipt.status is DecisionStatus.APPLIED:
+                    steps_outside += ramps.get(receipt.decision_id, 0)
+            case events.FellBack(wait_seconds=wait):
+                waits.append(wait)
+            case events.SearchEnded(result=result):
+                declined = result.end not in (SearchEnd.FOUND, SearchEnd.REUSED)
+                lr = None if declined else result.lr
+    waits = [wait for wait in waits if wait > 0]
+    return Outcome(
+        final,
+        steps_outside=steps_outside,
+        lr=lr,
+        waits=len(waits),
+        wait_s=sum(waits),
+        longest_wait_s=max(waits, default=0.0),
+        declined=declined,
+    )
