@@ -11,15 +11,21 @@ from dataclasses import replace
 
 from lrpilot_controller.core.detectors import Detectors
 from lrpilot_controller.core.events import (
+    Commanded,
     Decided,
+    FellBack,
     Input,
     Noticed,
     OutcomeMeasured,
     Output,
+    PriorAnswered,
+    ProgramEnded,
     ReceiptArrived,
     Refused,
+    Requested,
     SaidGoodbye,
     Samples,
+    SearchEnded,
     SessionLost,
     SessionOpened,
     SignalSeen,
@@ -32,12 +38,21 @@ from lrpilot_controller.core.model import (
     Attempt,
     Decision,
     DecisionStatus,
+    Mode,
+    Plan,
+    PlanKind,
+    Proposal,
+    Receipt,
+    SearchEnd,
+    Segment,
+    Shape,
     Signal,
     SignalKind,
 )
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
 from lrpilot_controller.core.probation import Probation
+from lrpilot_controller.core.searching import Searching, can_search
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.snapshots import Snapshot, Snapshots
 from lrpilot_controller.core.view import RunView
@@ -71,6 +86,9 @@ class Engine:
         self._probation: Probation | None = None
         self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
         self._on_trial: int | None = None  # the step to see what a rollback's cut gained
+        self._search: Searching | None = None
+        self._due = False  # a search begins with the start snapshot
+        self._known: float | None = None  # the LR that an earlier run of the same job found
 
     @property
     def view(self) -> RunView | None:
@@ -92,10 +110,20 @@ class Engine:
             case ReceiptArrived():
                 self._receive(event, out)
             case SnapshotTaken():
-                self._note_snapshot(event)
+                self._note_snapshot(event, out)
             case SaidGoodbye():
                 self._end_probation(out)
-            case SessionLost() | Noticed():
+            case PriorAnswered():
+                self._known = event.lr
+            case ProgramEnded():
+                self._end_program(event, out)
+            case FellBack():
+                self._fall_back(event, out)
+            case Requested(kind="finish"):
+                self._finish(event)
+            case Requested(kind="search") | Commanded(kind="search"):
+                self._begin_search(None, out)
+            case SessionLost() | Noticed() | Requested() | Commanded():
                 pass
         return out
 
@@ -106,7 +134,7 @@ class Engine:
         self._end_probation(out)
         # Another process: what the old one held in memory is gone, and where it resumed from an
         # older checkpoint the loss may rightly be higher than it was.
-        view = RunView(attempt, step=attempt.start_step, branch=attempt.branch, scale=attempt.scale)
+        view = RunView(attempt, step=attempt.start_step, branch=attempt.branch, plan=attempt.plan)
         view.lr = attempt.groups[0].base_lr * attempt.scale
         if self._view is not None:
             view.rollbacks = self._view.rollbacks
@@ -115,6 +143,9 @@ class Engine:
         self._detectors = Detectors(attempt.total_steps, attempt.steps_per_epoch)
         self._snapshots = Snapshots(proof_steps=view.time_scale // 2)
         self._unresolved = self._on_trial = None
+        self._abandon_search(out, "the attempt is over")
+        self._known = None
+        self._due = attempt.search and attempt.resumes is None and can_search(attempt)
 
     def _take(self, samples: Samples, out: list[Output]) -> None:
         view = self._view
@@ -130,6 +161,8 @@ class Engine:
             strict=True,
         )
         for i, (validation, step, branch, program, loss) in enumerate(rows):
+            if program:
+                view.step = max(view.step, step)
             if branch != view.branch or program:
                 continue
             view.step = max(view.step, step)
@@ -165,8 +198,8 @@ class Engine:
     def _answer(self, signal: Signal, out: list[Output]) -> bool:
         view = self._view
         assert view is not None
-        if view.in_flight is not None:
-            return False  # the trainer has not answered the last decision yet
+        if view.in_flight is not None or self._search is not None:
+            return False  # the trainer has not answered the last decision yet, or runs a program
         proposal = self._policy.decide(view, signal)
         if proposal is None:
             return False
@@ -179,15 +212,18 @@ class Engine:
                 return False
             view.rollbacks_spent = True
             return self._answer(signal, out)  # what would the policy do without them?
-        self._last_decision = verdict.id
-        out.append(Decided(verdict))
+        self._send(view, verdict, out)
         if verdict.action is Action.NOTE:
             view.last_note_step = view.step
         if verdict.action is not Action.NOTE and self._probation:
             self._fail_probation(verdict, out)
-        if verdict.status is DecisionStatus.SENT and verdict.action is not Action.NOTE:
-            view.in_flight = verdict
         return True
+
+    def _send(self, view: RunView, decision: Decision, out: list[Output]) -> None:
+        self._last_decision = decision.id
+        out.append(Decided(decision))
+        if decision.status is DecisionStatus.SENT and decision.action is not Action.NOTE:
+            view.in_flight = decision
 
     def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
         """A blow-up that a cut was to end, or that came too soon after one: is it over?"""
@@ -229,6 +265,9 @@ class Engine:
         if decision is None or decision.id != receipt.decision_id:
             return
         view.in_flight = None
+        if self._search is not None and decision.signal is None:
+            self._searched(view, decision, receipt, out)
+            return
         if receipt.status is DecisionStatus.APPLIED:
             self._applied(view, decision, event)
             return
@@ -249,7 +288,7 @@ class Engine:
         if receipt.lrs_after:
             view.lr = receipt.lrs_after[0]
         if decision.plan is not None:
-            view.scale = decision.plan.end_value
+            view.plan = decision.plan
         self._unresolved = self._on_trial = None
         if decision.action is Action.CUT:
             view.cuts += 1
@@ -285,7 +324,7 @@ class Engine:
             return None
         return max(seen.start - seen.best, seen.noise or 0.0)
 
-    def _note_snapshot(self, event: SnapshotTaken) -> None:
+    def _note_snapshot(self, event: SnapshotTaken, out: list[Output]) -> None:
         view = self._view
         if view is None or event.attempt != view.attempt.id or event.branch != view.branch:
             return
@@ -293,8 +332,119 @@ class Engine:
         self._snapshots.taken(snapshot, event.proven)
         if event.proven:
             self._newest(view, event.snapshot)
+            if self._due:
+                self._begin_search(event.snapshot, out)
+        elif self._search is not None:
+            self._search.saved(event.snapshot)
 
     def _newest(self, view: RunView, snapshot: int) -> None:
         """A snapshot is proven: from now on, this is where a rollback leads."""
         assert self._snapshots.proven is not None
         view.snapshot, view.began, view.lasted = snapshot, self._snapshots.proven.step, None
+
+    # -- a search
+
+    @property
+    def will_search(self) -> bool:
+        """Whether a search is due or under way for this attempt."""
+        return self._due or self._search is not None
+
+    def why_not_search(self) -> str | None:
+        """Why a search cannot begin now; None where it can."""
+        view = self._view
+        if view is None:
+            return "the run has no trainer"
+        if self.will_search:
+            return "the run is searching already"
+        if view.attempt.mode is not Mode.AUTO:
+            return f"the run's mode is {view.attempt.mode}: nothing is probed"
+        if not can_search(view.attempt):
+            return "its trainer cannot run programs on replayed batches (pilot.batches)"
+        if view.in_flight is not None:
+            return f"decision {view.in_flight.id} has not been answered yet"
+        return None
+
+    def _begin_search(self, home: int | None, out: list[Output]) -> None:
+        self._due = False
+        view = self._view
+        if view is None or self.why_not_search() is not None:
+            return
+        self._search = Searching(view, self._settings, home, self._known)
+        self._propose(view, self._search.begin(), out)
+
+    def _propose(self, view: RunView, proposal: Proposal, out: list[Output]) -> None:
+        """Carry the search on; what the guardrails refuse ends it."""
+        assert self._search is not None
+        verdict = self._guardrails.judge(view, proposal, self._last_decision + 1)
+        if isinstance(verdict, Decision):
+            self._send(view, verdict, out)
+            return
+        self._abandon_search(out, verdict.reason)
+
+    def _end_program(self, event: ProgramEnded, out: list[Output]) -> None:
+        view = self._view
+        if view is None or event.attempt != view.attempt.id:
+            return
+        view.step = max(view.step, event.first_step + len(event.losses))
+        view.branch = event.branch
+        view.probe_steps += len(event.losses)
+        mine = view.program is not None and view.program.id == event.program
+        view.program = None
+        if self._search is not None and mine:
+            self._propose(view, self._search.ended(event), out)
+
+    def _fall_back(self, event: FellBack, out: list[Output]) -> None:
+        """The trainer heard nothing in time: it goes on by itself, and the search is over."""
+        view = self._view
+        if view is None or event.attempt != view.attempt.id:
+            return
+        view.step, view.branch, view.program = max(view.step, event.step), event.branch, None
+        if self._search is not None:
+            view.plan = self._search.fallback
+            self._search.give_up(SearchEnd.FELL_BACK, event.reason)
+            self._end_search(view, out)
+
+    def _searched(
+        self, view: RunView, decision: Decision, receipt: Receipt, out: list[Output]
+    ) -> None:
+        """The trainer answered a decision of the search."""
+        assert self._search is not None
+        view.branch = receipt.branch_after
+        if receipt.status is not DecisionStatus.APPLIED:
+            why = f"decision {decision.id} was {receipt.status}: {receipt.detail}"
+            self._abandon_search(out, why)
+            return
+        if decision.program is not None:
+            view.program = decision.program
+            return
+        view.plan, view.lr = decision.plan, receipt.lrs_after[0]
+        view.last_change_step = receipt.applied_step
+        self._end_search(view, out)
+
+    def _abandon_search(self, out: list[Output], reason: str) -> None:
+        if self._search is not None and self._view is not None:
+            self._search.give_up(SearchEnd.ABANDONED, reason)
+            self._end_search(self._view, out)
+
+    def _end_search(self, view: RunView, out: list[Output]) -> None:
+        """The run's own training goes on; what the detectors know is where it began."""
+        assert self._search is not None
+        assert self._search.result is not None
+        out.append(SearchEnded(view.attempt.id, self._search.result))
+        attempt = view.attempt
+        self._detectors = Detectors(attempt.total_steps, attempt.steps_per_epoch)
+        for loss in self._search.references:
+            self._detectors.update(view.step, loss, None, view.lr)
+        self._snapshots.rolled_back()
+        self._unresolved = self._on_trial = self._search = None
+
+    def _finish(self, event: Requested) -> None:
+        """The trainer decays to 0 by itself: know the plan, in case it has to be cut."""
+        view = self._view
+        if view is None or event.attempt != view.attempt.id:
+            return
+        replaces = view.plan is not None and view.plan.kind is PlanKind.REPLACE
+        value = view.lr if replaces else view.plan.end_value if view.plan else 1.0
+        end = event.step + event.steps
+        segment = Segment(Shape.LINEAR, event.step, end, value, 0.0)
+        view.plan = Plan(PlanKind.REPLACE if replaces else PlanKind.SCALE, (segment,))

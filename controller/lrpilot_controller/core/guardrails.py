@@ -5,7 +5,7 @@ beyond a bound is clamped to it; one that then would change nothing, or whose bu
 refused with the reason.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lrpilot_controller.core.model import (
     Action,
@@ -15,11 +15,13 @@ from lrpilot_controller.core.model import (
     Plan,
     Proposal,
 )
+from lrpilot_controller.core.search.horizon import UNKNOWN
 from lrpilot_controller.core.settings import Limits
 from lrpilot_controller.core.view import RunView
 
 # A decision that took longer than this many time scales to arrive speaks of another situation.
 EXPIRY_TIME_SCALES = 10
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Guardrails:
             return Refusal(f"a note was made at step {noted}, less than {self._cooldown}")
         if proposal.action in (Action.NOTE, Action.STOP):
             return self._decide(view, proposal, decision_id, factor=1.0)
+        if proposal.program or proposal.plan or proposal.action is Action.RELEASE:
+            return self._of_search(view, proposal, decision_id)
         if proposal.action is Action.ROLLBACK and (why := self._over_budget(view)):
             return Refusal(why, spent=True)
         changed = self._recent(view, view.last_change_step)
@@ -65,6 +69,23 @@ class Guardrails:
                 f"the LR {view.lr:.3g} is at its bound (min_lr {low:.3g}, max_lr {high:.3g})"
             )
         return self._decide(view, proposal, decision_id, factor)
+
+    def _of_search(self, view: RunView, proposal: Proposal, decision_id: int) -> Decision | Refusal:
+        """Its LRs are absolute: tried by programs, or about to be, within bounds and budget."""
+        attempt, program = view.attempt, proposal.program
+        segments = program.segments if program else proposal.plan.segments if proposal.plan else ()
+        highest = max((max(s.start_value, s.end_value) for s in segments), default=0.0)
+        if highest > attempt.max_lr * (1 + ROUNDING):
+            return Refusal(f"an LR of {highest:.3g} is above max_lr {attempt.max_lr:.3g}")
+        if program is not None:
+            share = self._limits.max_probed_fraction
+            budget = share * (attempt.total_steps or UNKNOWN)
+            if view.probe_steps + program.length > budget:
+                return Refusal(
+                    f"programs cost {view.probe_steps} steps, {program.length} more would be "
+                    f"beyond {share:.0%} of the run (limits.max_probed_fraction)"
+                )
+        return self._decide(view, proposal, decision_id, factor=1.0)
 
     def _over_budget(self, view: RunView) -> str | None:
         limits = self._limits
@@ -98,10 +119,20 @@ class Guardrails:
         # An LR that the user's own schedule moved out of the bounds is not pushed back by us.
         return min(max(factor, min(low, 1.0)), max(high, 1.0))
 
+    @staticmethod
+    def _expiry(view: RunView, proposal: Proposal) -> int:
+        """A search speaks of one boundary, unless it begins from whatever state it finds."""
+        anywhere = proposal.save and proposal.snapshot is None
+        if proposal.signal is None and not anywhere:
+            return view.step + 1
+        return view.step + EXPIRY_TIME_SCALES * view.time_scale
+
     def _decide(
         self, view: RunView, proposal: Proposal, decision_id: int, factor: float
     ) -> Decision:
-        changes = proposal.action in (Action.CUT, Action.ROLLBACK)
+        plan, program = proposal.plan, proposal.program
+        if proposal.action in (Action.CUT, Action.ROLLBACK):
+            plan = view.plan.times(factor) if view.plan else Plan.scale(factor, view.step)
         return Decision(
             id=decision_id,
             action=proposal.action,
@@ -109,10 +140,15 @@ class Guardrails:
             step=view.step,
             branch=view.branch,
             signal=proposal.signal,
-            expires_at_step=view.step + EXPIRY_TIME_SCALES * view.time_scale,
+            expires_at_step=self._expiry(view, proposal),
             restore_snapshot=proposal.snapshot,
-            plan=Plan.scale(view.scale * factor, view.step) if changes else None,
+            # The same random numbers in every program; after a blow-up, others.
+            restore_rng=program is not None,
+            plan=plan,
             stop=proposal.action is Action.STOP,
+            release=proposal.action is Action.RELEASE,
             factor=factor,
             status=DecisionStatus.SENT if view.attempt.mode is Mode.AUTO else DecisionStatus.SHADOW,
+            program=replace(program, id=decision_id) if program else None,
+            save_snapshot=proposal.save,
         )

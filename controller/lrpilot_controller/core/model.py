@@ -5,7 +5,7 @@ param group it is a tuple in the optimizer's order.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -122,6 +122,16 @@ class Plan:
         """A constant factor on the native LR from `start` on."""
         segment = Segment(Shape.CONSTANT, start, start + 1, factor, factor)
         return cls(PlanKind.SCALE, (segment,))
+
+    def times(self, factor: float) -> "Plan":
+        """The same curve, every value multiplied."""
+        return replace(
+            self,
+            segments=tuple(
+                replace(s, start_value=s.start_value * factor, end_value=s.end_value * factor)
+                for s in self.segments
+            ),
+        )
 
     @property
     def end_value(self) -> float:
@@ -318,7 +328,6 @@ class Candidate:
     lr: float
     score: float
     steps: int
-    program: int
 
 
 @dataclass(frozen=True, slots=True)

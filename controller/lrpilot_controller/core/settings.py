@@ -1,6 +1,7 @@
 """What a person may set about the core's behaviour, with the reason for each default."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Limits:
         max_rollbacks: rollbacks in a run.
         max_rolled_back_fraction: share of the horizon that rollbacks may cost in all; where no
             horizon is known the count alone limits.
+        max_probed_fraction: share of the horizon that programs may cost in all; of 2000 steps
+            where no horizon is known.
         cooldown_steps: steps between two cuts, and between two notes. A rollback needs none:
             it starts from a healthy state.
     """
@@ -35,7 +38,28 @@ class Limits:
     max_factor: float = 10.0
     max_rollbacks: int = 8
     max_rolled_back_fraction: float = 0.5
+    max_probed_fraction: float = 0.4
     cooldown_steps: int = 50
+
+
+class Reuse(StrEnum):
+    """What to do with an LR that an earlier run of the same job found."""
+
+    NEVER = "never"  # search anew
+    CHECK = "check"  # compare it with its neighbours
+    TRUST = "trust"  # take it without a probe
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """The search's rule.
+
+    Attributes:
+        reuse: what to do with an LR that an earlier run of the same job found. A check costs a
+            few programs and finds out when something changed that the job's name does not tell.
+    """
+
+    reuse: Reuse = Reuse.CHECK
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +68,5 @@ class CoreSettings:
 
     guard: GuardSettings = GuardSettings()
     limits: Limits = Limits()
+    search: SearchSettings = SearchSettings()
     probation_steps: int = 50

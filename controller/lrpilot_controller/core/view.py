@@ -2,26 +2,29 @@
 
 from dataclasses import dataclass, field
 
-from lrpilot_controller.core.model import Attempt, Decision
+from lrpilot_controller.core.model import Attempt, Decision, Plan, Program
 
 
 @dataclass(slots=True)
 class RunView:
     """One run as it stands now.
 
-    `lr` is the first param group's LR as last reported; `scale` the factor on the native LR in
-    force; `snapshot` the newest proven snapshot that the trainer holds, if any; `rollbacks_to`
-    counts applied rollbacks per snapshot of this attempt. `rollbacks_spent`: the guardrails allow
-    no more of them. `undone_until`: steps before it were undone by a rollback, or lie before the
-    snapshot that the last one restored. `in_vain`: rollbacks of this attempt after which the run
-    learnt nothing.
+    `lr` is the first param group's LR as last reported; `plan` what is in force on the native
+    LR, and `program` what is open; `probe_steps` were run by programs. `snapshot` the newest
+    proven snapshot that the trainer holds, if any; `rollbacks_to` counts applied rollbacks per
+    snapshot of this attempt. `rollbacks_spent`: the guardrails allow no more of them.
+    `undone_until`: steps before it were undone by a rollback, or lie before the snapshot that
+    the last one restored. `in_vain`: rollbacks of this attempt after which the run learnt
+    nothing.
     """
 
     attempt: Attempt
     step: int = 0
     branch: int = 0
     lr: float = 0.0
-    scale: float = 1.0
+    plan: Plan | None = None
+    program: Program | None = None
+    probe_steps: int = 0
     snapshot: int | None = None
     in_flight: Decision | None = None
     rollbacks: int = 0

@@ -31,6 +31,7 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Mode,
     ParamGroup,
+    Plan,
     PlanKind,
     Receipt,
     SignalKind,
@@ -386,7 +387,7 @@ def test_a_decision_that_was_not_followed_changes_nothing(trainer: Trainer, stat
     assert trainer.answer(decision, DecisionStatus(status)) == []
     view = trainer.engine.view
     assert view is not None
-    assert (view.in_flight, view.rollbacks, view.scale, view.branch) == (None, 0, 1.0, 0)
+    assert (view.in_flight, view.rollbacks, view.plan, view.branch) == (None, 0, None, 0)
 
 
 @pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.ADVISE, Mode.OFF])
@@ -404,7 +405,7 @@ def test_a_run_that_is_only_observed_gets_shadow_decisions(mode: Mode) -> None:
     trainer.train(descent(400)[200:])
     (again,) = decisions(trainer.train(explosion(40)))
     assert (again.id, again.status) == (2, DecisionStatus.SHADOW)
-    assert (view.rollbacks, view.scale) == (0, 1.0)
+    assert (view.rollbacks, view.plan) == (0, None)
 
 
 # -- attempts
@@ -414,10 +415,11 @@ def test_a_new_attempt_starts_afresh_but_keeps_count(trainer: Trainer) -> None:
     trainer.apply(blown_up(trainer).decisions[0])
     old = trainer.engine.view
     assert old is not None
-    trainer.open(replace(ATTEMPT, id="t2", start_step=150, scale=0.5, branch=4))
+    plan = Plan.scale(0.5, 100)
+    trainer.open(replace(ATTEMPT, id="t2", start_step=150, scale=0.5, plan=plan, branch=4))
     view = trainer.engine.view
     assert view is not None
-    assert (view.step, view.branch, view.scale) == (150, 4, 0.5)
+    assert (view.step, view.branch, view.plan) == (150, 4, plan)
     assert view.lr == pytest.approx(LR * 0.5)
     assert (view.snapshot, view.in_flight) == (None, None)
     assert (view.rollbacks, view.rolled_back_steps) == (1, old.rolled_back_steps)

@@ -15,6 +15,7 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Mode,
     ParamGroup,
+    Plan,
     Proposal,
     Signal,
     SignalKind,
@@ -50,7 +51,7 @@ def refused(seen: RunView, proposal: Proposal, limits: Limits | None = None) -> 
 
 
 def test_what_passes_becomes_a_numbered_decision() -> None:
-    decision = allowed(view(scale=0.8), ROLLBACK)
+    decision = allowed(view(plan=Plan.scale(0.8, 400)), ROLLBACK)
     assert decision.id == 7
     assert (decision.action, decision.reason) == (Action.ROLLBACK, "the loss rose")
     assert (decision.step, decision.branch, decision.signal) == (500, 2, SIGNAL)
@@ -58,7 +59,7 @@ def test_what_passes_becomes_a_numbered_decision() -> None:
     assert decision.restore_snapshot == 4
     assert decision.plan is not None
     assert decision.plan.end_value == 0.4
-    assert decision.plan.segments[0].start == 500
+    assert decision.plan.segments[0].start == 400  # the curve in force, scaled
     assert (decision.stop, decision.release, decision.factor) == (False, False, 0.5)
     assert decision.status is DecisionStatus.SENT
 
@@ -149,7 +150,7 @@ def test_a_cut_at_the_bound() -> None:
     for part in ("LR 0.001", "min_lr 0.001", "max_lr 1"):
         assert part in reason
     # The weights can be put back all the same.
-    decision = allowed(view(lr=1e-3, scale=0.01), ROLLBACK)
+    decision = allowed(view(lr=1e-3, plan=Plan.scale(0.01, 400)), ROLLBACK)
     assert decision.factor == 1.0
     assert decision.plan is not None
     assert decision.plan.end_value == 0.01

@@ -1,0 +1,1 @@
+"""The LR search: small parts that yield probes, composed in `search`."""

@@ -1,0 +1,42 @@
+"""Which candidate of a ladder wins, and the LR that follows from it and its neighbours."""
+
+from lrpilot_controller.core.search.job import Family
+from lrpilot_controller.core.search.ladder import Ladder
+
+TIE = 0.03  # of the best progress: within it, the lowest LR of a normalized optimizer wins
+WORST = 0.5  # of the progress, above the best: what a far worse neighbour counts as
+
+
+def choose(ladder: Ladder, family: Family) -> float | None:
+    """The winner, as log10 of its LR, among those whose programs ran whole; None without one.
+
+    Plain optimizers: the lowest score. Normalized ones are flat near their best LR, and the lower
+    end of the flat part is the better one for a longer run.
+    """
+    whole = {x: s for x, s in ladder.scores.items() if x in ladder.whole and s < float("inf")}
+    if not whole:
+        return None
+    best = min(whole, key=whole.__getitem__)
+    if family is Family.PLAIN:
+        return best
+    limit = whole[best] + TIE * max(ladder.reference.level - whole[best], 0.0)
+    return min(x for x, score in whole.items() if score <= limit)
+
+
+def vertex(ladder: Ladder, winner: float) -> float:
+    """The minimum of the parabola through the winner and its neighbours, in log10 of the LR.
+
+    At most half-way to either neighbour; the winner itself where it has none on one side.
+    """
+    tried = sorted(ladder.scores)
+    i = tried.index(winner)
+    if not 0 < i < len(tried) - 1:
+        return winner
+    cap = ladder.scores[winner] + WORST * max(ladder.progress, 0.0)
+    (x0, y0), (x1, y1), (x2, y2) = ((x, min(ladder.scores[x], cap)) for x in tried[i - 1 : i + 2])
+    left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    if right <= left:
+        return winner
+    middle_left, middle_right = (x0 + x1) / 2, (x1 + x2) / 2
+    at = middle_left - left * (middle_right - middle_left) / (right - left)
+    return min(max(at, middle_left), middle_right)

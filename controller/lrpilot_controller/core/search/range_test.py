@@ -1,0 +1,80 @@
+"""The LR range test: the LR rises exponentially until the loss does (Smith, 2017)."""
+
+import math
+from dataclasses import dataclass
+
+from lrpilot_controller.core.model import Segment, Shape, StopRule, Sweep
+from lrpilot_controller.core.search.job import Prober
+from lrpilot_controller.core.search.probe import Phase, Probe, Probing
+from lrpilot_controller.core.search.reference import Reference
+
+STEPS_PER_DECADE = 6
+DECADES = 7  # from an LR that hardly moves the loss, none needs more
+SHARE = 0.1  # of the horizon, at most
+SMOOTHING = 0.6  # weight of the past in the loss's moving average
+RISE = 4.0  # in units of noise, of the average over its lowest: its own noise is half a unit
+BLOW_UP = 12.0  # in units of noise, of a single loss over the worst before training
+FEWEST = 5  # steps, or it began at the edge and says nothing
+TRIES, RESTART = 3, 100.0
+BELOW_BEST = 3.0  # the lowest loss is reached at the highest LR that still helps: begin below it
+BELOW_EDGE = 30.0  # where the lowest loss says nothing, the edge of divergence does
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTest:
+    """What a range test saw: `best` is the lowest smoothed loss, at `best_lr`; `edge` the LR at
+    which the loss rose, or the highest tried; `anchor` where a ladder should begin."""
+
+    sweep: Sweep
+    best: float
+    best_lr: float
+    edge: float
+    anchor: float
+
+
+def run(prober: Prober, reference: Reference, start: float) -> Probing[RangeTest]:
+    """Raise the LR from `start` until the smoothed loss rises."""
+    for _ in range(TRIES):
+        seen = yield from _sweep(prober, reference, start)
+        if len(seen.sweep.lrs) >= FEWEST or start <= prober.job.low:
+            break
+        start = prober.within(start / RESTART)  # it began at the edge
+    return seen
+
+
+def _sweep(prober: Prober, reference: Reference, start: float) -> Probing[RangeTest]:
+    decades = min(DECADES, max(math.log10(prober.job.high / start), 0.5))
+    length = math.ceil(STEPS_PER_DECADE * decades)
+    if prober.job.steps is not None:
+        length = max(STEPS_PER_DECADE, min(length, int(SHARE * prober.job.steps)))
+    end = start * 10 ** (length / STEPS_PER_DECADE)
+    result = yield from prober.run(
+        Probe(
+            Phase.RANGE_TEST,
+            start,
+            (Segment(Shape.EXPONENTIAL, 0, length, start, end),),
+            length,
+            StopRule(
+                loss_cap=reference.worst + BLOW_UP * reference.noise,
+                ema_decay=SMOOTHING,
+                ema_rise=RISE * reference.noise,
+            ),
+        )
+    )
+    return _read(reference, start, result.losses)
+
+
+def _read(reference: Reference, start: float, losses: tuple[float, ...]) -> RangeTest:
+    lrs = tuple(start * 10 ** (i / STEPS_PER_DECADE) for i in range(len(losses)))
+    smooth, best, best_lr = reference.level, math.inf, start
+    for i, (lr, loss) in enumerate(zip(lrs, losses, strict=True)):
+        if not math.isfinite(loss):
+            break
+        if i < len(reference.losses):  # paired: the batch's own share of the noise cancels
+            loss += reference.level - reference.losses[i]
+        smooth = SMOOTHING * smooth + (1 - SMOOTHING) * loss
+        if i > 1 and smooth < best:
+            best, best_lr = smooth, lr
+    edge = lrs[-1]
+    anchor = best_lr / BELOW_BEST if best_lr * BELOW_EDGE >= edge else edge / BELOW_EDGE
+    return RangeTest(Sweep(lrs, losses), best, best_lr, edge, anchor)

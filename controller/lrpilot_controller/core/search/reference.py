@@ -1,0 +1,39 @@
+"""The losses of the batches that every probe replays, before any training."""
+
+import math
+from dataclasses import dataclass
+
+from lrpilot_controller.core.model import StopRule
+from lrpilot_controller.core.search.job import Prober
+from lrpilot_controller.core.search.probe import Phase, Probe, Probing, held, mean
+
+STEPS = 6  # enough for a spread; the paired parts of the search need no more
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Losses at LR 0. `level` is their mean, `noise` their standard deviation over batches.
+
+    The noise is the search's unit until something was learnt: a loss has no natural zero, so no
+    threshold is a share of its level.
+    """
+
+    losses: tuple[float, ...]
+    level: float
+    noise: float
+
+    @property
+    def worst(self) -> float:
+        """The highest of the losses."""
+        return max(self.losses)
+
+
+def measure(prober: Prober) -> Probing[Reference | None]:
+    """Steps at LR 0, which change nothing; None where a loss is not finite."""
+    result = yield from prober.run(Probe(Phase.REFERENCE, 0.0, held(0.0, STEPS), STEPS, StopRule()))
+    if not result.complete:
+        return None
+    level = mean(result.losses)
+    spread = math.fsum((loss - level) ** 2 for loss in result.losses) / (len(result.losses) - 1)
+    # Where every batch has the same loss there is no noise, and rounding is the only unit.
+    return Reference(result.losses, level, max(math.sqrt(spread), 1e-6 * abs(level), 1e-12))

@@ -1,0 +1,96 @@
+"""The search for an LR, from a base that may be wrong by orders of magnitude.
+
+Reference, linear response, range test, ladder; then the LR for the
+whole run, on the state of the winning program. A generator: it yields probes and is sent their
+results, so it holds no clock, no randomness and no trainer, and replays from a journal.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+
+from lrpilot_controller.core.model import Candidate, Sweep
+from lrpilot_controller.core.search import choice, horizon, range_test, reference, response
+from lrpilot_controller.core.search.job import BudgetSpent, Job, Prober
+from lrpilot_controller.core.search.ladder import Ladder, blow_up_cap
+from lrpilot_controller.core.search.probe import Probing
+from lrpilot_controller.core.search.range_test import RangeTest
+from lrpilot_controller.core.search.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search ends with.
+
+    `lr` is None where it declines. `live` says that the state which the last probe ended in is the
+    one to go on from, `kept` that the kept one is; else where the search began.
+    """
+
+    lr: float | None
+    reason: str
+    live: bool = False
+    kept: bool = False
+    reference: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+    sweep: Sweep | None = None
+
+
+def search(prober: Prober) -> Probing[Found]:
+    """Find the LR for the rest of the run; batches are replayed.
+
+    Where the budget is spent before all is tried, the best candidate so far wins.
+    """
+    seen = yield from reference.measure(prober)
+    if seen is None:
+        return Found(None, "the loss is not finite before any training")
+    sweep = None
+    ladder = _ladder(prober.job, seen, fall=0.0)
+    with contextlib.suppress(BudgetSpent):
+        start = yield from response.respond(prober, seen)
+        sweep = yield from range_test.run(prober, seen, start)
+        ladder = _ladder(prober.job, seen, seen.level - sweep.best)
+        yield from ladder.climb(prober, sweep.anchor)
+    return _found(prober, ladder, sweep)
+
+
+def check(prober: Prober, known: float) -> Probing[Found]:
+    """See whether an LR that an earlier run found is still right: a ladder around it alone."""
+    seen = yield from reference.measure(prober)
+    if seen is None:
+        return Found(None, "the loss is not finite before any training")
+    ladder = _ladder(prober.job, seen, fall=0.0)
+    with contextlib.suppress(BudgetSpent):
+        yield from ladder.climb(prober, known / _correction(prober.job))
+    return _found(prober, ladder, None)
+
+
+def _ladder(job: Job, seen: Reference, fall: float) -> Ladder:
+    return Ladder(
+        seen,
+        blow_up_cap(seen, fall),
+        horizon.program_steps(job.family, job.steps),
+        partial(choice.choose, family=job.family),
+        _correction(job),
+    )
+
+
+def _correction(job: Job) -> float:
+    steps = horizon.program_steps(job.family, job.steps)
+    return horizon.correction(job.family, job.steps, steps)
+
+
+def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
+    winner = choice.choose(ladder, prober.job.family)
+    tried = tuple(
+        Candidate(10**x, score, ladder.costs[x]) for x, score in sorted(ladder.scores.items())
+    )
+    told = (ladder.reference.level, tried, sweep.sweep if sweep else None)
+    if winner is None:
+        why = "every candidate diverged" if tried else "the budget did not allow one candidate"
+        return Found(None, why, False, False, *told)
+    lr = prober.within(10 ** choice.vertex(ladder, winner) * ladder.correction)
+    reason = (
+        f"of {len(tried)} LRs {10**winner:.3g} won, at {10 ** choice.vertex(ladder, winner):.3g} "
+        f"between its neighbours; x{ladder.correction:.2g} for the whole run"
+    )
+    return Found(lr, reason, winner == ladder.live, winner == ladder.kept, *told)

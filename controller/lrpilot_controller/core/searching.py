@@ -1,0 +1,204 @@
+"""Between a search and the run: its probes as proposals, the trainer's results back to it."""
+
+from dataclasses import replace
+
+from lrpilot_controller.core.events import ProgramEnded
+from lrpilot_controller.core.model import (
+    Action,
+    Attempt,
+    Batches,
+    Mode,
+    Plan,
+    PlanKind,
+    Program,
+    Proposal,
+    SearchEnd,
+    SearchResult,
+)
+from lrpilot_controller.core.search.horizon import UNKNOWN, main_plan
+from lrpilot_controller.core.search.job import Family, Job, Prober
+from lrpilot_controller.core.search.probe import Origin, Probe, Probing, Result
+from lrpilot_controller.core.search.search import Found, check, search
+from lrpilot_controller.core.settings import CoreSettings, Reuse
+from lrpilot_controller.core.view import RunView
+
+# A program that is interrupted is run again, so often in all.
+MAX_INTERRUPTIONS = 5
+# Without a horizon, or with one that is over, a fallback that decays would end the run.
+NATIVE = Plan(PlanKind.SCALE, ())
+
+
+def can_search(attempt: Attempt) -> bool:
+    """Whether this trainer can carry out a search, and may."""
+    able = attempt.can_snapshot and attempt.can_program and attempt.can_replay
+    return able and attempt.mode is Mode.AUTO and attempt.world_size <= 1
+
+
+class Searching:
+    """One search of one attempt.
+
+    Args:
+        view: the run as it stands; the horizon, bounds and step are read from it.
+        settings: what a person may set.
+        home: the snapshot of the state that the search begins from; None: its first program
+            takes it.
+        known: the LR that an earlier run of the same job found, if any.
+    """
+
+    def __init__(
+        self, view: RunView, settings: CoreSettings, home: int | None, known: float | None
+    ) -> None:
+        attempt = view.attempt
+        self.home = home
+        self.result: SearchResult | None = None
+        self.references: tuple[float, ...] = ()
+        self._view = view
+        self._first_step = view.step
+        self._kept: int | None = None
+        self._kept_asked = False
+        self._interruptions = 0
+        self._sequence: list[Probe] = []  # since the last restore: what an interruption undoes
+        self._again: list[Probe] = []
+        self._probe: Probe | None = None
+        self._fallback = NATIVE
+        left = None if attempt.total_steps is None else attempt.total_steps - view.step
+        share = settings.limits.max_probed_fraction
+        self._prober = Prober(
+            Job(
+                base_lr=attempt.groups[0].base_lr,
+                low=attempt.min_lr,
+                high=attempt.max_lr,
+                family=Family.of(attempt.optimizer),
+                steps=left,
+                budget=int(share * (UNKNOWN if left is None else left)),
+            )
+        )
+        reuse = settings.search.reuse
+        self._trusted = known if reuse is Reuse.TRUST else None
+        self._probes: Probing[Found] = (
+            search(self._prober)
+            if known is None or reuse is Reuse.NEVER
+            else check(self._prober, known)
+        )
+
+    def begin(self) -> Proposal:
+        """The first program, or the plan at once where an earlier run's LR is trusted."""
+        if self._trusted is not None:
+            found = Found(self._trusted, "an earlier run of the same job found it")
+            return self._conclude(found, SearchEnd.REUSED)
+        return self._propose(next(self._probes))
+
+    def saved(self, snapshot: int) -> None:
+        """The trainer kept the state that a decision of this search told it to."""
+        if self.home is None:
+            self.home = snapshot
+        elif self._kept_asked:
+            self._kept, self._kept_asked = snapshot, False
+
+    def ended(self, event: ProgramEnded) -> Proposal:
+        """A program ended: the next one, or the plan for the rest of the run."""
+        assert self._probe is not None
+        if event.stop_reason == "interrupted":
+            return self._resume(event)
+        if self._again:
+            return self._propose(self._again.pop(0), again=True)
+        self.references = self.references or event.losses
+        try:
+            probe = self._probes.send(Result(event.losses, event.stop_reason))
+        except StopIteration as stop:
+            found: Found = stop.value
+            return self._conclude(found)
+        return self._propose(probe)
+
+    @property
+    def fallback(self) -> Plan | None:
+        """The plan that the open program falls back to; None for the native LRs."""
+        plan = self._fallback
+        return plan if plan.segments else None
+
+    def give_up(self, end: SearchEnd, reason: str) -> None:
+        """The search is over without a conclusion of its own."""
+        safe = self._prober.safe
+        lr = self._view.lr if safe is None else safe
+        self.result = SearchResult(end, lr, self._prober.spent, reason)
+
+    def _resume(self, event: ProgramEnded) -> Proposal:
+        """Back to the last restore, and through the same programs again."""
+        self._interruptions += 1
+        self._prober.spent += len(event.losses)
+        if self._interruptions > MAX_INTERRUPTIONS:
+            self.give_up(SearchEnd.ABANDONED, f"interrupted {self._interruptions} times")
+            return self._settle_for_safe()
+        first, *self._again = self._sequence
+        self._sequence = []
+        return self._propose(replace(first, keep=False), again=True)
+
+    def _settle_for_safe(self) -> Proposal:
+        assert self.result is not None
+        reason = f"the search ends: {self.result.reason}"
+        if self._prober.safe is None:
+            return Proposal(Action.RELEASE, reason, snapshot=self.home)
+        plan = self._main_plan(self._prober.safe)
+        return Proposal(Action.PLAN, reason, plan=plan, snapshot=self._kept or self.home)
+
+    def _propose(self, probe: Probe, *, again: bool = False) -> Proposal:
+        begins = probe.origin is Origin.START
+        if begins:
+            self._sequence = []
+        self._sequence.append(probe)
+        self._probe = probe
+        self._kept_asked = probe.keep
+        first = self._prober.spent == 0 and self.home is None
+        prober = self._prober
+        self._fallback = NATIVE if prober.safe is None else self._main_plan(prober.safe)
+        program = Program(
+            id=0,
+            segments=probe.segments,
+            length=probe.length,
+            stop=probe.stop,
+            restore_snapshot=self.home if begins else None,
+            batches=Batches.REPLAYED,
+            fallback=self._fallback,
+            # The kept state is being replaced just now where one is to be kept.
+            fallback_snapshot=self.home if probe.keep or self._kept is None else self._kept,
+            phase=probe.phase,
+            lr=probe.lr,
+            share=min(prober.spent / max(prober.job.budget, 1), 1.0),
+        )
+        reason = f"search, {probe.phase}: LR {probe.lr:.3g} for {probe.length} steps"
+        return Proposal(
+            Action.PROGRAM,
+            f"{reason} again, it was interrupted" if again else reason,
+            program=program,
+            # Where training stands at this very state nothing has to be restored.
+            snapshot=self.home if begins and (prober.spent or self._interruptions) else None,
+            save=probe.keep or first,
+        )
+
+    def _conclude(self, found: Found, end: SearchEnd = SearchEnd.FOUND) -> Proposal:
+        view, spent = self._view, self._prober.spent
+        if found.lr is None:
+            self.result = SearchResult(
+                SearchEnd.DECLINED,
+                view.attempt.groups[0].base_lr,
+                spent,
+                found.reason,
+                found.reference,
+                found.candidates,
+                found.sweep,
+            )
+            reason = f"the search declines: {found.reason}; the native LR stands"
+            return Proposal(Action.RELEASE, reason, snapshot=self.home if spent else None)
+        self.result = SearchResult(
+            end, found.lr, spent, found.reason, found.reference, found.candidates, found.sweep
+        )
+        state = self._kept if found.kept else self.home
+        return Proposal(
+            Action.PLAN,
+            f"LR {found.lr:.3g} after {spent} steps of search: {found.reason}",
+            plan=self._main_plan(found.lr),
+            snapshot=None if found.live or not spent else state,
+        )
+
+    def _main_plan(self, lr: float) -> Plan:
+        return main_plan(lr, self._view.step, self._view.attempt.total_steps)
