@@ -1,4 +1,7 @@
-"""`python -m tests.benchmarks [NAME ...]`: run the named benchmarks, or all of them."""
+"""`python -m tests.benchmarks [NAME ...]`: run the named benchmarks, or all that are files here.
+
+`quality`, a folder, runs for hours where its results are not kept; only its name runs it.
+"""
 
 import sys
 from importlib import import_module
@@ -11,11 +14,14 @@ def main(names: list[str]) -> int:
     """Run benchmarks one after another; each module here has a `main()` of its own."""
     sys.path.insert(0, str(HERE.parent))  # `support`, as under pytest
     known = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
-    if unknown := [name for name in names if name not in known]:
-        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+    folders = sorted(path.parent.name for path in HERE.glob("*/__main__.py"))
+    if unknown := [name for name in names if name not in known + folders]:
+        there = ", ".join(known + folders)
+        print(f"no benchmark {', '.join(unknown)}; there are {there}", file=sys.stderr)
         return 2
     for name in names or known:
-        import_module(f"tests.benchmarks.{name}").main()
+        inner = f"{name}.__main__" if name in folders else name
+        import_module(f"tests.benchmarks.{inner}").main()
     return 0
 
 

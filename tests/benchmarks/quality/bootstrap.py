@@ -56,7 +56,11 @@ def interval(
     arrays = [np.asarray(cell, dtype=np.float64) for cell in cells]
     generator = np.random.default_rng(seed)
     picks = generator.integers(len(arrays), size=(draws, len(arrays)))
-    found = [statistic(np.concatenate([arrays[i] for i in pick])) for pick in picks]
+    if len({len(array) for array in arrays}) == 1:
+        whole = np.stack(arrays)  # the usual case, and many times faster
+        found = [statistic(whole[pick].ravel()) for pick in picks]
+    else:
+        found = [statistic(np.concatenate([arrays[i] for i in pick])) for pick in picks]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found, [tail, 1 - tail])
     return float(low), float(high)

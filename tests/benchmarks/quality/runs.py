@@ -134,7 +134,8 @@ def carry_out(units: Sequence[Unit], jobs: int) -> int:
     begin = time.perf_counter()
     with contextlib.ExitStack() as stack:
         if any(unit.method not in PEERS for unit in units):
-            folder = stack.enter_context(_daemon())
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrp")))
+            stack.enter_context(serving(folder))
             units = [Unit(unit.method, unit.cells, folder) for unit in units]
         spawn = multiprocessing.get_context("spawn")
         pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=spawn))
@@ -157,17 +158,16 @@ def carry_out(units: Sequence[Unit], jobs: int) -> int:
 
 
 @contextlib.contextmanager
-def _daemon() -> Iterator[Path]:
-    """One real daemon for all runs; yields its folder."""
+def serving(folder: Path) -> Iterator[None]:
+    """Has one real daemon live in `folder`."""
     from support.daemon import Daemon
 
-    with tempfile.TemporaryDirectory(prefix="lrp") as name:
-        daemon = Daemon(Path(name))
-        daemon.start()
-        try:
-            yield daemon.folder
-        finally:
-            daemon.kill()
+    daemon = Daemon(folder)
+    daemon.start()
+    try:
+        yield
+    finally:
+        daemon.kill()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """What was measured, kept as data: one file of JSON lines per method, appended run by run."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -35,10 +36,13 @@ def load(method: str, folder: Path | None = None) -> dict[Cell, Row]:
     path = (folder or FOLDER) / f"{method}.jsonl"
     if not path.exists():
         return {}
-    # A line that was cut short by a crash is measured again.
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
-    return {cell_of(row): row for row in rows}
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        # A line that was cut short by a crash is measured again.
+        with contextlib.suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            rows[cell_of(row)] = row
+    return rows
 
 
 def append(method: str, rows: Iterable[Row], folder: Path | None = None) -> None:
@@ -46,7 +50,8 @@ def append(method: str, rows: Iterable[Row], folder: Path | None = None) -> None
     path = (folder or FOLDER) / f"{method}.jsonl"
     path.parent.mkdir(exist_ok=True)
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    if path.exists() and not path.read_bytes().endswith((b"\n", b"")):
+    before = path.read_bytes() if path.exists() else b""
+    if before and not before.endswith(b"\n"):
         text = "\n" + text
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
