@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
+from lrpilot_controller.core.settings import (
+    CoreSettings,
+    GuardSettings,
+    Limits,
+    Reuse,
+    SearchSettings,
+)
 from lrpilot_controller.errors import ConfigError
 
 Factor = Annotated[float, Field(gt=0, lt=1)]
@@ -31,12 +37,18 @@ class _Limits(_Section):
     max_rolled_back_fraction: Annotated[float, Field(ge=0, le=1)] = (
         Limits().max_rolled_back_fraction
     )
+    max_probed_fraction: Annotated[float, Field(ge=0, le=1)] = Limits().max_probed_fraction
     cooldown_steps: Steps = Limits().cooldown_steps
+
+
+class _Search(_Section):
+    reuse: Reuse = SearchSettings().reuse
 
 
 class _File(_Section):
     guard: _Guard = _Guard()
     limits: _Limits = _Limits()
+    search: _Search = _Search()
     probation_steps: Steps = CoreSettings().probation_steps
 
 
@@ -61,6 +73,7 @@ def load_settings(path: Path | None) -> CoreSettings:
     return CoreSettings(
         guard=GuardSettings(**file.guard.model_dump()),
         limits=Limits(**file.limits.model_dump()),
+        search=SearchSettings(**file.search.model_dump()),
         probation_steps=file.probation_steps,
     )
 

@@ -21,6 +21,14 @@ class NotFound(LRPilotError):
     """No such run."""
 
 
+class NotNow(LRPilotError):
+    """The run is not in a state for what was asked of it."""
+
+
+class NoDaemon(LRPilotError):
+    """No daemon answers where one is needed."""
+
+
 class ConfigError(LRPilotError):
     """A setting that cannot be: names the file, the key, the value and what is allowed."""
 

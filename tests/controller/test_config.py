@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from lrpilot_controller.config import load_settings
-from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
+from lrpilot_controller.core.settings import (
+    CoreSettings,
+    GuardSettings,
+    Limits,
+    Reuse,
+    SearchSettings,
+)
 from lrpilot_controller.errors import ConfigError
 
 
@@ -44,12 +50,18 @@ def test_every_setting_can_be_set(file: Path) -> None:
         max_factor = 4
         max_rollbacks = 6
         max_rolled_back_fraction = 0.25
+        max_probed_fraction = 0.2
         cooldown_steps = 10
+        [search]
+        reuse = "trust"
         """
     )
     made = load_settings(file)
     assert made == CoreSettings(
-        guard=GuardSettings(0.5, 0.05, 5), limits=Limits(4.0, 6, 0.25, 10), probation_steps=80
+        guard=GuardSettings(0.5, 0.05, 5),
+        limits=Limits(4.0, 6, 0.25, 0.2, 10),
+        search=SearchSettings(Reuse.TRUST),
+        probation_steps=80,
     )
     # A setting that is added to the core and forgotten here would show as its default.
     flat, default = flatten(asdict(made)), flatten(asdict(CoreSettings()))
@@ -86,6 +98,11 @@ def test_a_part_keeps_the_other_defaults(file: Path) -> None:
         ("[guard]\nmax_rollbacks = 2.5", ["guard.max_rollbacks", "2.5"]),
         ("[limits]\nmax_factor = 1", ["limits.max_factor", "greater than 1"]),
         ("[limits]\nmax_rolled_back_fraction = 2", ["limits.max_rolled_back_fraction", "2"]),
+        (
+            '[search]\nreuse = "perhaps"',
+            ["search.reuse", "'perhaps'", "'check' or 'trust'"],
+        ),
+        ("[limits]\nmax_probed_fraction = 2", ["limits.max_probed_fraction", "2"]),
         ("probation_steps = 0", ["probation_steps", "0"]),
         ("guard = 3", ["guard", "3"]),
     ],
@@ -101,8 +118,8 @@ def test_a_value_out_of_range_names_key_value_and_limit(
     ("text", "key", "allowed"),
     [
         ("[guard]\nfacto = 0.5", "guard.facto", "escalated_factor, factor, max_rollbacks"),
-        ("[limit]\nmax_factor = 4", "limit", "guard, limits, probation_steps"),
-        ("cooldown_steps = 4", "cooldown_steps", "guard, limits, probation_steps"),
+        ("[limit]\nmax_factor = 4", "limit", "guard, limits, probation_steps, search"),
+        ("cooldown_steps = 4", "cooldown_steps", "guard, limits, probation_steps, search"),
     ],
 )
 def test_an_unknown_key_names_the_known_ones(file: Path, text: str, key: str, allowed: str) -> None:

@@ -7,6 +7,7 @@ from lrpilot_controller.errors import (
     JournalError,
     LRPilotError,
     NotFound,
+    NotNow,
     RunBusy,
     Stopping,
     Superseded,
@@ -18,6 +19,7 @@ _CODES: dict[type[LRPilotError], grpc.StatusCode] = {
     RunBusy: grpc.StatusCode.ALREADY_EXISTS,
     Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    NotNow: grpc.StatusCode.FAILED_PRECONDITION,
     # What no journal can hold will not become better when it is sent again.
     JournalEntryError: grpc.StatusCode.INVALID_ARGUMENT,
     JournalError: grpc.StatusCode.UNAVAILABLE,

@@ -18,6 +18,7 @@ from lrpilot_controller.server.address import Address, socket_of, sole_owner
 from lrpilot_controller.server.operator import OperatorServicer
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder
 from lrpilot_proto.rendezvous import private_dir
 from lrpilot_proto.v1 import operator_pb2_grpc, session_pb2_grpc
@@ -76,8 +77,10 @@ async def serve(options: DaemonOptions) -> None:
         owned.callback(writer.close)
         recorder = TrialRecorder(options.storage)
         owned.callback(recorder.close)
+        priors = JobPriors(options.storage)
+        owned.callback(priors.close)
         async with AsyncExitStack() as running:
-            await _serve(options, journal, writer, recorder, running, stopping)
+            await _serve(options, journal, writer, recorder, priors, running, stopping)
 
 
 async def _serve(
@@ -85,15 +88,16 @@ async def _serve(
     journal: SqlJournal,
     writer: JournalWriter,
     recorder: TrialRecorder,
+    priors: JobPriors,
     running: AsyncExitStack,
     stopping: asyncio.Event,
 ) -> None:
-    runs = Runs(journal, writer, options.settings)
+    runs = Runs(journal, writer, options.settings, priors)
     runs.listeners.append(recorder.record)
     sessions = SessionServicer(runs)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_RPCS)
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)  # type: ignore[no-untyped-call]
-    operator = OperatorServicer(journal)
+    operator = OperatorServicer(journal, runs)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]
     await runs.mark_lost()
     _bind(server, options.address)

@@ -16,7 +16,7 @@ from lrpilot_controller.core.events import (
     Samples,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus
+from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, Mode
 from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
 from lrpilot_controller.journal.base import RunKey
 
@@ -49,6 +49,23 @@ class LiveRun:
         self.link: Link | None = None
         self.ended = False
         self.prior_asked = False
+
+    @property
+    def wants_prior(self) -> bool:
+        """Whether the attempt is to be told what earlier runs found, before it does anything.
+
+        Only an attempt that may search from its first step on, and only once.
+        """
+        attempt = self.attempt
+        return (
+            attempt is not None
+            and attempt.search
+            and attempt.resumes is None
+            and attempt.mode is Mode.AUTO
+            and attempt.world_size <= 1
+            and not self.prior_asked
+            and self.next_seq == self.next_report == 1
+        )
 
     def take(self, event: Input) -> list[Output]:
         """Feed an input that the journal holds, and keep the books of what was delivered."""

@@ -1,26 +1,31 @@
 """The Operator service: what people and scripts ask of the daemon.
 
-A run's story is folded from the journal, off the event loop; this version tells, and does not
-take commands yet (the base class answers those UNIMPLEMENTED).
+A run's story is folded from the journal, off the event loop. A command that this version does not
+know is answered UNIMPLEMENTED by the base class.
 """
 
 import asyncio
 
 import grpc
 
+from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal.base import Journal
 from lrpilot_controller.server import tell_wire
 from lrpilot_controller.server.codes import code_of
-from lrpilot_controller.story import stories, story_of
+from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.story import find_run, stories, story_of
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
+
+MAX_TEXT = 1000  # of a person's name or reason, in the journal for ever
 
 
 class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
-    """Answers from the journal."""
+    """Answers from the journal, and takes commands to the runs."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, runs: Runs) -> None:
         self._journal = journal
+        self._runs = runs
 
     async def ListRuns(
         self,
@@ -47,3 +52,17 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         except LRPilotError as error:
             await context.abort(code_of(error), str(error))
         return tell_wire.story_to(story)
+
+    async def Search(
+        self,
+        request: operator_pb2.OperatorCommand,
+        context: grpc.aio.ServicerContext[operator_pb2.OperatorCommand, operator_pb2.CommandResult],
+    ) -> operator_pb2.CommandResult:
+        """Begin a search in a run that is training now."""
+        try:
+            key = await asyncio.to_thread(find_run, self._journal, request.run)
+            command = Commanded("search", request.who[:MAX_TEXT], request.why[:MAX_TEXT])
+            await self._runs.command(key, command)
+        except LRPilotError as error:
+            await context.abort(code_of(error), str(error))
+        return operator_pb2.CommandResult(message=f"run {key} searches for its learning rate")

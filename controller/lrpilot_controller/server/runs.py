@@ -13,6 +13,7 @@ from typing import Any
 
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
+    Commanded,
     Decided,
     Event,
     Input,
@@ -26,10 +27,12 @@ from lrpilot_controller.core.events import (
 )
 from lrpilot_controller.core.model import Attempt, DecisionStatus
 from lrpilot_controller.core.settings import CoreSettings
-from lrpilot_controller.errors import JournalError, Superseded
+from lrpilot_controller.errors import JournalError, NotNow, Superseded
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.live import Link, LiveRun, admit, newer
+from lrpilot_controller.server.priors import Priors, answer_of
+from lrpilot_controller.server.searches import check_search, refusal_in
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +42,13 @@ Listener = Callable[[RunKey, Sequence[Record]], None]
 class Runs:
     """Loads runs, opens and closes their sessions, and records before it speaks."""
 
-    def __init__(self, journal: Journal, writer: JournalWriter, settings: CoreSettings) -> None:
+    def __init__(
+        self, journal: Journal, writer: JournalWriter, settings: CoreSettings, priors: Priors
+    ) -> None:
         self._journal = journal
         self._writer = writer
         self._settings = settings
+        self._priors = priors
         self._live: dict[RunKey, LiveRun] = {}
         self._loading = asyncio.Lock()
         self.listeners: list[Listener] = []
@@ -71,10 +77,18 @@ class Runs:
     async def _open(self, run: LiveRun, attempt: Attempt, link: Link) -> None:
         async with run.lock:
             admit(run, attempt)
-            await self._record(run, SessionOpened(attempt))
-            if run.link is not None:
+            # What follows from it is for the new session, which is told after its welcome.
+            older, run.link = run.link, None
+            try:
+                await self._record(run, SessionOpened(attempt))
+            except BaseException:
+                run.link = older
+                raise
+            if older is not None:
                 text = f"a newer session of run {run.key} took over from this one"
-                run.link.end(Superseded(text))
+                older.end(Superseded(text))
+            if run.wants_prior:
+                await self._record(run, await answer_of(self._priors, run.key, attempt))
             run.link = link
 
     async def close(self, run: LiveRun, link: Link) -> None:
@@ -107,6 +121,25 @@ class Runs:
                     await self._record(run, fresh)
             elif event.report_seq >= run.next_report:
                 await self._record(run, event)
+
+    async def command(self, key: RunKey, command: Commanded) -> None:
+        """Record what a person asks of a run that has a live session, and do it.
+
+        Raises:
+            NotNow: it has none, its trainer cannot do it, or the engine will not do it now.
+            JournalError: it could not be recorded; nothing was done.
+        """
+        run = self._live.get(key)
+        if run is None:
+            raise NotNow(f"run {key} has no live session: its trainer is not connected")
+        await _to_its_end(self._command(run, command))
+
+    async def _command(self, run: LiveRun, command: Commanded) -> None:
+        async with run.lock:
+            check_search(run)
+            outputs = await self._record(run, command)
+            if not run.engine.will_search:
+                raise NotNow(f"run {run.key} does not search: {refusal_in(outputs)}")
 
     async def mark_lost(self) -> None:
         """Record as lost the sessions that an earlier daemon did not live to see the end of.
@@ -157,15 +190,17 @@ class Runs:
             return run, []
         return run, produced[len(recorded) :]
 
-    async def _record(self, run: LiveRun, event: Input) -> None:
-        """Journal an input, feed it, journal what follows, then speak."""
+    async def _record(self, run: LiveRun, event: Input) -> list[Output]:
+        """Journal an input, feed it, journal what follows, then speak; what followed."""
         await self._append(run, [event])
         try:
-            await self._make(run, run.take(event))
+            outputs = run.take(event)
+            await self._make(run, outputs)
         except JournalError:
             # The engine knows more than the journal does: load it afresh next time.
             self._live.pop(run.key, None)
             raise
+        return outputs
 
     async def _make(self, run: LiveRun, outputs: list[Output]) -> None:
         if not outputs:

@@ -142,6 +142,7 @@ class _Session:
             daemon_version=VERSION,
             mode=convert.mode_to(attempt.mode),
             steps_known=self._run.next_seq - 1,
+            searches=self._run.engine.will_search,
         )
         self._send(Message(welcome=welcome))
         for decision in self._run.unanswered.values():

@@ -12,6 +12,7 @@ from lrpilot_controller.core.events import (
     ReceiptArrived,
     SaidGoodbye,
     Samples,
+    SearchEnded,
     SessionLost,
     SessionOpened,
     SnapshotTaken,
@@ -27,6 +28,7 @@ from lrpilot_controller.core.model import (
 )
 from lrpilot_controller.core.probation import DECAY
 from lrpilot_controller.journal.base import Journal, Record, RunKey
+from lrpilot_controller.tuning.entries import thinned
 
 CHANGING = (Action.CUT, Action.ROLLBACK, Action.STOP)
 """A trial is a decision that changes something; a note is not one."""
@@ -44,7 +46,7 @@ _KINDS = (
     ReceiptArrived,
     OutcomeMeasured,
 )
-_NEWS = (SessionOpened, SaidGoodbye, ReceiptArrived, OutcomeMeasured)
+_NEWS = (SessionOpened, SaidGoodbye, ReceiptArrived, OutcomeMeasured, SearchEnded)
 _UNDONE = (
     DecisionStatus.EXPIRED,
     DecisionStatus.REJECTED,
@@ -123,7 +125,7 @@ class Case:
 
 
 def is_news(record: Record) -> bool:
-    """Whether a record can change what is told of a decision."""
+    """Whether a record can change what is told of a decision or a search."""
     event = record.event
     if isinstance(event, Decided):
         return event.decision.action in CHANGING
@@ -156,14 +158,11 @@ def probation_curve(journal: Journal, case: Case) -> dict[int, float]:
     if case.receipt is None or case.gain is None:
         return {}
     start = case.receipt.applied_step
-    mean, smooth = math.nan, list[tuple[int, float]]()
+    mean, smooth = math.nan, dict[int, float]()
     for step, loss in _losses(journal, case):
         mean = loss if math.isnan(mean) else DECAY * mean + (1 - DECAY) * loss
-        smooth.append((step - start, mean))
-    if len(smooth) <= CURVE_POINTS:
-        return dict(smooth)
-    last = len(smooth) - 1
-    return dict(smooth[round(i * last / (CURVE_POINTS - 1))] for i in range(CURVE_POINTS))
+        smooth[step - start] = mean
+    return thinned(smooth, CURVE_POINTS)
 
 
 def _losses(journal: Journal, case: Case) -> Iterator[tuple[int, float]]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
-from lrpilot_controller.tuning import studies
+from lrpilot_controller.tuning import interventions, studies
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -81,7 +81,7 @@ class Review:
     def links(self) -> list[Link]:
         """A link to every decision, in the order of the runs' decisions."""
         found = []
-        for study in studies.our_studies(self._storage):
+        for study in studies.our_studies(self._storage, interventions.KIND):
             for trial in study.get_trials(deepcopy=False):
                 about = trial.user_attrs
                 link = Link(

@@ -1,8 +1,10 @@
 """Trials and studies in words: what a reviewer reads in the dashboard, in Markdown."""
 
+import math
 from collections.abc import Sequence
 
-from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, Verdict
+from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, SearchResult, Verdict
+from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.tuning.cases import Case, End
 
 NOTES_PER_STUDY = 60
@@ -64,6 +66,55 @@ the run had covered, within [-1, 1]; -1 also means that the run blew up again.
 The first {NOTES_PER_STUDY} trials have a note; everything in it is in the attributes of the later
 ones too. This is a copy for review: the journal is the record, and what is missing here is
 written again from it."""
+
+
+def runs_note(project: str) -> str:
+    """What the study of a project's runs holds."""
+    return f"""\
+### The learning rates that searches found for runs of project `{_code(project)}`
+
+Each trial is one run that went on at what a search found for it. `lr` is that learning rate, of
+the first param group. The value is the run's final loss: its last validation loss, or else its
+smoothed train loss; the attribute `measure` says which. Compare trials of one `job` only.
+
+- **Complete**: the run finished.
+- **Running**: it trains.
+- **Fail**: it has no final loss. The attribute `outcome` says why: `stopped`, `error`, `lost`,
+  `non_finite`, `searched_again` (the next trial tells what with), `unknown` (not in the journal).
+
+The next run of the same job asks here first. This is a copy: the journal is the record, and what
+is missing here is written again from it."""
+
+
+def run_note(run: RunKey, result: SearchResult) -> str:
+    """What a search found, as an entry of an engineer's log."""
+    rows = [
+        f"| {c.lr:.4g} | {f'{c.score:.5g}' if math.isfinite(c.score) else 'diverged'} | {c.steps} |"
+        for c in result.candidates
+    ]
+    table = ["\n".join(["| LR | score | steps |", "| ---: | ---: | ---: |", *rows])] * bool(rows)
+    return "\n\n".join(
+        [
+            f"### LR {result.lr:.4g}, {result.end.value}",
+            f"**Reason.** {_sentence(result.reason)}.",
+            *table,
+            f"**Cost.** {result.steps} steps of the run.",
+            f"**Look further.** `lrpilot show {_code(str(run))}` draws the loss against the LR.",
+        ]
+    )
+
+
+def probes_note(run: RunKey) -> str:
+    """What the study of a run's probes holds."""
+    return f"""\
+### What the searches of run `{_code(str(run))}` tried
+
+Each trial is one learning rate of a search's ladder: a few training steps at it, from the same
+state and on the same batches as every other. The value is the mean loss at their end, lower is
+better; the intermediate values are the loss of each step. Written when the search is over.
+
+- **Complete**: scored.
+- **Fail**: `diverged`, or `interrupted`, as the attribute `outcome` says."""
 
 
 def _title(case: Case) -> str:

@@ -12,16 +12,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lrpilot_controller.errors import JournalUnavailable, LRPilotError
+from lrpilot_controller.core.events import Decided, ReceiptArrived
+from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.base import Journal, Record, RunKey
-from lrpilot_controller.tuning.cases import is_news, probation_curve, read_cases
-from lrpilot_controller.tuning.studies import TRIALS, TrialsUnavailable, explain
-from lrpilot_controller.tuning.trials import Identity, TrialBook
+from lrpilot_controller.tuning.cases import is_news, read_cases
+from lrpilot_controller.tuning.entries import Identity
+from lrpilot_controller.tuning.faults import words_of
+from lrpilot_controller.tuning.interventions import entry_of
+from lrpilot_controller.tuning.searches import search_entries
+from lrpilot_controller.tuning.studies import TRIALS, TrialsUnavailable
+from lrpilot_controller.tuning.trials import TrialBook
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class TrialRecorder:
         self._queue: queue.SimpleQueue[RunKey | None] = queue.SimpleQueue()
         self._pass = _Pass(storage, lock_timeout_s)
         self._retry_s = retry_s
+        self._programs: set[tuple[RunKey, int]] = set()  # sent, and not answered yet
         self._thread: threading.Thread | None = None
 
     def start(self, journal: Journal) -> None:
@@ -70,8 +75,21 @@ class TrialRecorder:
 
     def record(self, run: RunKey, records: Sequence[Record]) -> None:
         """Says that these records were journaled; returns at once and never raises."""
-        if any(is_news(record) for record in records):
+        if any([self._is_news(run, record) for record in records]):
             self._queue.put(run)
+
+    def _is_news(self, run: RunKey, record: Record) -> bool:
+        """A search's programs are looked at when it is over, not while it waits for the next."""
+        event = record.event
+        if isinstance(event, Decided) and event.decision.program is not None:
+            self._programs.add((run, event.decision.id))
+            return False
+        if isinstance(event, ReceiptArrived):
+            program = (run, event.receipt.decision_id)
+            if program in self._programs:
+                self._programs.discard(program)
+                return False
+        return is_news(record)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Ends the thread once it has written what is queued, or after the timeout.
@@ -166,10 +184,11 @@ class _Pass:
             if self.closing.is_set():
                 break
             try:
-                cases = read_cases(journal, run)
-                for case in cases:
-                    self._opened().put(case, partial(probation_curve, journal, case))
-                pending.update(case.identity for case in cases if case.pending)
+                entries = [entry_of(journal, case) for case in read_cases(journal, run)]
+                entries += search_entries(journal, run, time.time())
+                for entry in entries:
+                    self._opened().put(entry)
+                pending.update(entry.identity for entry in entries if entry.pending)
             except _outages():
                 raise
             except Exception as error:  # one run that cannot be told must not hide the others
@@ -180,7 +199,7 @@ class _Pass:
                         "journal (lrpilot show)",
                         run,
                         self.path,
-                        _words(error, self.path),
+                        words_of(error, self.path),
                     )
         return pending
 
@@ -223,19 +242,5 @@ def _tell(error: Exception, path: Path, *, first: bool) -> None:
         "decisions are not being copied to %s for review; training and decisions go on, and it "
         "catches up by itself: %s",
         path,
-        _words(error, path),
+        words_of(error, path),
     )
-
-
-def _words(error: Exception, path: Path) -> str:
-    """A fault in one line; Optuna wraps what is wrong, and SQLAlchemy adds lines to it."""
-    if isinstance(error, LRPilotError):
-        return str(error)
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    if isinstance(root, sqlite3.Error):
-        return explain(path, root)
-    words = (str(root).splitlines() or [""])[0]
-    advice = "; pip install 'lrpilot[controller]'" if isinstance(error, ImportError) else ""
-    return f"{type(root).__name__}: {words}{advice}"

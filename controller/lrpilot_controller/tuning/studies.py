@@ -1,11 +1,11 @@
-"""The studies and the file that they are in: names, distributions, opening and creating."""
+"""The studies and the file that they are in: names, opening and creating."""
 
 import fcntl
 import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +13,15 @@ from urllib.parse import quote
 
 from sqlalchemy import QueuePool
 
-from lrpilot_controller.core.settings import GuardSettings
 from lrpilot_controller.errors import LRPilotError
-from lrpilot_controller.tuning.notes import study_note
+from lrpilot_controller.tuning.entries import Home
 
 if TYPE_CHECKING:
-    from optuna.distributions import FloatDistribution
     from optuna.storages import BaseStorage, RDBStorage
     from optuna.study import Study
 
 TRIALS = "optuna.db"
 ARTIFACTS = "artifacts"
-METRIC = "gain"
 TRIALS_PER_STUDY = 500
 
 _OURS = "lrpilot"  # the user attribute that tells our studies from others in the same file
@@ -35,23 +32,14 @@ class TrialsUnavailable(LRPilotError):
     """The file of the trials cannot be used now."""
 
 
-def optimizer_family(optimizer: str) -> str:
-    """The optimizers whose learning rates behave alike: `sgd`, `adam` or `other`."""
-    name = optimizer.lower()
-    return next((family for family in ("adam", "sgd") if family in name), "other")
+def runs_study(project: str) -> str:
+    """The study of what the runs of a project found."""
+    return f"{project}/runs"
 
 
-def study_name(project: str, signal: str, family: str) -> str:
-    """The first study of a hard context; later ones end in `/2`, `/3`..."""
-    return f"{project}/interventions/{signal}/{family}"
-
-
-def factor_range(factor: float) -> "FloatDistribution":
-    """Factors around the guard's rule; wider where the guardrails left a factor beyond it."""
-    from optuna.distributions import FloatDistribution
-
-    rule = GuardSettings().factor
-    return FloatDistribution(min(rule / 3, factor), max(rule * 3, factor), log=True)
+def part_of(name: str, part: int) -> str:
+    """The name of a study's part: itself, then `name/2`, `name/3`..."""
+    return name if part == 1 else f"{name}/{part}"
 
 
 def open_file(path: Path, timeout_s: float, *, create: bool) -> "RDBStorage":
@@ -71,6 +59,16 @@ def open_file(path: Path, timeout_s: float, *, create: bool) -> "RDBStorage":
         check_writable(path, timeout_s)
     except (OSError, sqlite3.Error) as error:
         raise TrialsUnavailable(explain(path, error)) from error
+    return _storage(path, timeout_s)
+
+
+def open_to_read(path: Path, timeout_s: float) -> "RDBStorage":
+    """Opens a file of trials that is there, without asking for its write lock.
+
+    Raises:
+        TrialsUnavailable: It is no file of trials, or one of another version of Optuna.
+        Exception: Whatever SQLAlchemy and Optuna raise where it cannot be read.
+    """
     return _storage(path, timeout_s)
 
 
@@ -116,51 +114,56 @@ def sole_writer(directory: Path, timeout_s: float) -> Iterator[None]:
         os.close(handle)
 
 
-def our_studies(storage: "BaseStorage") -> "list[Study]":
-    """Every study of interventions in the file, oldest first."""
+def our_studies(storage: "BaseStorage", kind: str = "") -> "list[Study]":
+    """Our studies in the file, oldest first; only those of a kind where it is named."""
     import optuna
 
-    names = [s.study_name for s in storage.get_all_studies() if _OURS in s.user_attrs]
+    ours = [s for s in storage.get_all_studies() if _OURS in s.user_attrs]
+    names = [s.study_name for s in ours if kind in ("", kind_of(s.user_attrs))]
     return [
         optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler())
         for name in names
     ]
 
 
-def open_study(storage: "BaseStorage", project: str, signal: str, family: str) -> "Study":
-    """The study of this context that has room for one more trial; made where there is none."""
+def kind_of(attributes: Mapping[str, object]) -> str:
+    """The kind of study that has these user attributes; the first ones did not say it."""
+    return str(attributes.get("kind", "interventions"))
+
+
+def open_study(storage: "BaseStorage", home: Home) -> "Study":
+    """The part of this study that has room for one more trial; made where there is none."""
     import optuna
 
     # Naming the metric is experimental in Optuna; a reader of the plots needs the name.
     warnings.filterwarnings(
         "ignore", ".*set_metric_names", category=optuna.exceptions.ExperimentalWarning
     )
-    base = study_name(project, signal, family)
     part = 1
     while True:
         study = optuna.create_study(
-            study_name=base if part == 1 else f"{base}/{part}",
+            study_name=part_of(home.name, part),
             storage=storage,
             sampler=optuna.samplers.RandomSampler(),
-            direction="maximize",
+            direction="maximize" if home.maximize else "minimize",
             load_if_exists=True,
         )
         if _OURS not in study.user_attrs:
-            _describe(study, project, signal, family)
+            _describe(study, home)
         if len(study.get_trials(deepcopy=False)) < TRIALS_PER_STUDY:
             return study
         part += 1
 
 
-def _describe(study: "Study", project: str, signal: str, family: str) -> None:
-    study.set_metric_names([METRIC])
+def _describe(study: "Study", home: Home) -> None:
+    study.set_metric_names([home.metric])
     try:
         from optuna_dashboard import save_note
     except ImportError:  # the trials are worth having without the dashboard
         pass
     else:
-        save_note(study, study_note(project, signal, family))
-    for key, value in (("project", project), ("signal", signal), ("optimizer", family)):
+        save_note(study, home.note)
+    for key, value in {"kind": home.kind, **home.about}.items():
         study.set_user_attr(key, value)
     study.set_user_attr(_OURS, 1)  # last: a study that was half made is described again
 

@@ -1,8 +1,7 @@
-"""Cases written as trials: each exactly once, whatever was written before."""
+"""Entries written as trials: each exactly once, whatever was written before."""
 
-import math
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,19 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrpilot_controller.tuning import studies
-from lrpilot_controller.tuning.cases import Case
-from lrpilot_controller.tuning.notes import trial_note, worth_a_note
+from lrpilot_controller.tuning.entries import Entry, Identity
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
-Identity = tuple[str, str, int]
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a decision's trial is."""
+    """Where an entry's trial is."""
 
     study: "Study"
     number: int
@@ -81,28 +77,23 @@ class TrialBook:
         except (OSError, sqlite3.Error) as error:
             raise studies.TrialsUnavailable(studies.explain(self.path, error)) from error
 
-    def put(self, case: Case, curve: Callable[[], Mapping[int, float]]) -> None:
-        """Writes what is missing of a case; what is there already is left as it is.
-
-        Args:
-            case: As the journal knows it now.
-            curve: Reads the intermediate values; called only where they are written.
-        """
-        identity = case.identity
+    def put(self, entry: Entry) -> None:
+        """Writes what is missing of an entry; what is there already is left as it is."""
+        identity = entry.identity
         if identity in self._settled:
             return
         place = self._places.get(identity)
         if place is None:
-            place = self._places[identity] = self._add(case, curve)
+            place = self._places[identity] = self._add(entry.measured(entry))
         elif not place.trial().state.is_finished():
-            self._update(place, case, curve)
-        elif worth_a_note(case, place.number) and not _has_note(place):
-            _note(place, case)
-        if not case.pending:
+            self._update(place, entry.measured(entry))
+        elif (note := entry.note(place.number)) and not _has_note(place):
+            _note(place, note)
+        if not entry.pending:
             self._settled.add(identity)
 
     def fail_strays(self, pending: Collection[Identity]) -> None:
-        """Ends the trials that are still open though no decision in the journal is."""
+        """Ends the trials that are still open though nothing in the journal is."""
         from optuna.trial import TrialState
 
         for identity in self._places.keys() - self._settled - set(pending):
@@ -114,10 +105,11 @@ class TrialBook:
                 place.study.tell(place.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _read(self, study: "Study") -> None:
-        """Learns which decisions a study holds."""
+        """Learns what a study holds."""
         identity = None
+        kind = studies.kind_of(study.user_attrs)
         for trial in study.get_trials(deepcopy=False):
-            identity = identity_of(trial.user_attrs)
+            identity = identity_of(kind, trial.user_attrs)
             self._places[identity] = Place(study, trial.number)
             if trial.state.is_finished():
                 self._settled.add(identity)
@@ -125,124 +117,65 @@ class TrialBook:
             # Its writer may have died between this trial and its note.
             self._settled.discard(identity)
 
-    def _add(self, case: Case, curve: Callable[[], Mapping[int, float]]) -> Place:
+    def _add(self, entry: Entry) -> Place:
+        from optuna.distributions import FloatDistribution
         from optuna.trial import TrialState, create_trial
 
-        study = self._study(case)
-        factor = case.decision.factor
-        known = math.isfinite(factor) and factor > 0
-        state = TrialState.RUNNING
-        if not case.pending:
-            state = TrialState.FAIL if case.gain is None else TrialState.COMPLETE
+        study = self._study(entry)
         trial = create_trial(
-            state=state,
-            value=case.gain,
-            params={"factor": factor} if known else {},
-            distributions={"factor": studies.factor_range(factor)} if known else {},
-            user_attrs=attributes(case),
-            intermediate_values=dict(curve()),
+            state=TrialState[entry.state],
+            value=entry.value,
+            params={name: param.value for name, param in entry.params.items()},
+            distributions={
+                name: FloatDistribution(param.low, param.high, log=True)
+                for name, param in entry.params.items()
+            },
+            user_attrs=dict(entry.attributes),
+            intermediate_values=dict(entry.curve()),
         )
-        trial.datetime_start = datetime.fromtimestamp(case.decided_at)
-        if not case.pending:
-            trial.datetime_complete = datetime.fromtimestamp(case.ended_at or case.decided_at)
+        trial.datetime_start = datetime.fromtimestamp(entry.started)
+        if entry.ended is not None:
+            trial.datetime_complete = datetime.fromtimestamp(entry.ended)
         study.add_trial(trial)
-        added = study.get_trials(deepcopy=False)[-1]
-        place = Place(study, added.number)
-        if worth_a_note(case, place.number):
-            _note(place, case)
+        place = Place(study, study.get_trials(deepcopy=False)[-1].number)
+        if note := entry.note(place.number):
+            _note(place, note)
         return place
 
-    def _update(self, place: Place, case: Case, curve: Callable[[], Mapping[int, float]]) -> None:
+    def _update(self, place: Place, entry: Entry) -> None:
         from optuna.trial import TrialState
 
         trial = place.trial()
         live = _live(place, trial)
         changed = False
-        for key, value in attributes(case).items():
+        for key, value in entry.attributes.items():
             if trial.user_attrs.get(key) != value:
                 live.set_user_attr(key, value)
                 changed = True
-        for step, loss in curve().items():
+        for step, loss in entry.curve().items():
             live.report(loss, step)
-        if changed and worth_a_note(case, place.number):
-            _note(place, case)
-        if case.pending:
-            return
-        state = TrialState.FAIL if case.gain is None else TrialState.COMPLETE
-        place.study.tell(place.number, case.gain, state=state, skip_if_finished=True)
+        if changed and (note := entry.note(place.number)):
+            _note(place, note)
+        if not entry.pending:
+            state = TrialState[entry.state]
+            place.study.tell(place.number, entry.value, state=state, skip_if_finished=True)
 
-    def _study(self, case: Case) -> "Study":
-        signal = case.decision.signal.kind.value if case.decision.signal else "none"
-        family = studies.optimizer_family(case.attempt.optimizer if case.attempt else "")
-        name = studies.study_name(case.run.project, signal, family)
+    def _study(self, entry: Entry) -> "Study":
+        name = entry.home.name
         study = self._studies.get(name)
         if study is None or len(study.get_trials(deepcopy=False)) >= studies.TRIALS_PER_STUDY:
-            study = studies.open_study(self._storage, case.run.project, signal, family)
-            self._studies[name] = study
+            study = self._studies[name] = studies.open_study(self._storage, entry.home)
         return study
 
 
-def identity_of(attributes: Mapping[str, Any]) -> Identity:
-    """Which decision a trial with these user attributes is of."""
+def identity_of(kind: str, attributes: Mapping[str, Any]) -> Identity:
+    """Which entry a trial with these user attributes is of, in a study of this kind."""
     return (
+        kind,
         str(attributes.get("run", "")),
         str(attributes.get("attempt", "")),
-        int(attributes.get("decision_id", 0)),
+        int(attributes.get("decision_id", attributes.get("search", 0))),
     )
-
-
-def attributes(case: Case) -> dict[str, Any]:
-    """Everything that a reviewer may want to sort or filter by; what is not known is left out."""
-    decision, receipt, outcome = case.decision, case.receipt, case.outcome
-    run, attempt, number = case.identity
-    found: dict[str, Any] = {
-        "run": run,
-        "attempt": attempt,
-        "decision_id": number,
-        "action": decision.action.value,
-        "status": case.status.value,
-        "outcome": str(case.end),
-        "reason": decision.reason,
-        "step": decision.step,
-        "branch": decision.branch,
-        "optimizer": case.attempt.optimizer if case.attempt else None,
-    }
-    if signal := decision.signal:
-        found |= {
-            "signal": signal.kind.value,
-            "signal_step": signal.step,
-            "signal_since": signal.since,
-            "severity": signal.severity,
-        }
-        found |= {f"evidence.{name}": value for name, value in signal.evidence.items()}
-    if receipt is not None:
-        found |= {
-            "lrs_before": list(receipt.lrs_before),
-            "lrs_after": list(receipt.lrs_after),
-            "wait_seconds": receipt.wait_seconds,
-            "detail": receipt.detail or None,
-        }
-        if case.status.value == "applied":
-            found |= {
-                "applied_step": receipt.applied_step,
-                "rolled_back_steps": case.undone_steps,
-            }
-    if outcome is not None:
-        found |= {
-            "steps": outcome.steps,
-            "loss_before": outcome.loss_before,
-            "loss_after": outcome.loss_after,
-        }
-    return {key: _plain(value) for key, value in found.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    """A value that strict JSON can hold: the dashboard's page cannot read a bare NaN."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _live(place: Place, trial: "FrozenTrial") -> "Trial":
@@ -252,12 +185,12 @@ def _live(place: Place, trial: "FrozenTrial") -> "Trial":
     return Trial(place.study, trial._trial_id)
 
 
-def _note(place: Place, case: Case) -> None:
+def _note(place: Place, text: str) -> None:
     try:
         from optuna_dashboard import save_note
     except ImportError:  # the trials are worth having without the dashboard
         return
-    save_note(_live(place, place.trial()), trial_note(case))
+    save_note(_live(place, place.trial()), text)
 
 
 def _has_note(place: Place) -> bool:

@@ -294,6 +294,7 @@ def test_a_study_says_what_it_is(run: Any, journal: SqlJournal, storage: Path) -
         "project": "demo",
         "signal": "divergence",
         "optimizer": "adam",
+        "kind": "interventions",
         "lrpilot": 1,
     }
     opened.remove_session()

@@ -1,0 +1,178 @@
+"""What earlier runs of the same job found, read from the study `<project>/runs`."""
+
+import logging
+import queue
+import statistics
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrpilot_controller.core.events import PriorAnswered
+from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.tuning import studies
+from lrpilot_controller.tuning.faults import words_of
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+NEWEST = 20
+NEAR = 0.01  # of the best value: nobody can tell two such runs apart
+HORIZONS = (0.8, 1.25)
+NO_RUN = "no earlier run of this job"
+# Whoever asks does not wait longer than this by far.
+_LOCK_S = 0.1
+
+
+class JobPriors:
+    """Answers from the file of trials, on a thread of its own; Optuna is slow to load.
+
+    Args:
+        storage: The storage directory.
+    """
+
+    def __init__(self, storage: Path) -> None:
+        self._memory = _Memory(storage / studies.TRIALS)
+        self._queue: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="lrpilot-priors", daemon=True)
+        self._thread.start()
+
+    def ask(self, run: RunKey, attempt: Attempt) -> "Future[PriorAnswered]":
+        """The LR that did best in earlier runs of this job; None where there is none.
+
+        Returns at once. The future fails with whatever is wrong with the file.
+        """
+        answer: Future[PriorAnswered] = Future()
+        self._queue.put((run, attempt, answer))
+        return answer
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Ends the thread, or leaves it to the end of the process after the timeout."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        with suppress(Exception):  # whoever asks is told
+            self._memory.open()
+        while (question := self._queue.get()) is not None:
+            run, attempt, answer = question
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                answer.set_result(self._memory.answer(run, attempt))
+            except Exception as error:
+                self._memory.close()
+                log.info("run %s is not told what earlier runs found: %s", run, error)
+                answer.set_exception(studies.TrialsUnavailable(words_of(error, self._memory.path)))
+        self._memory.close()
+
+
+_Question = tuple[RunKey, Attempt, "Future[PriorAnswered]"]
+
+
+class _Memory:
+    """The file of trials, open to read. For one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._storage: BaseStorage | None = None
+        self._closing = ExitStack()
+        self._inode = 0
+
+    def open(self) -> "BaseStorage | None":
+        """The trials as they are now; None where there is no file of them."""
+        try:
+            inode = self.path.stat().st_ino
+        except FileNotFoundError:
+            self.close()
+            return None
+        if self._storage is None or inode != self._inode:
+            import optuna
+
+            self.close()
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            opened = studies.open_to_read(self.path, _LOCK_S)
+            self._closing.callback(opened.engine.dispose)
+            self._closing.callback(opened.remove_session)
+            self._storage = optuna.storages.get_storage(opened)
+            self._inode = inode
+        return self._storage
+
+    def close(self) -> None:
+        """Lets go of the file; it is opened again when needed."""
+        self._storage = None
+        self._closing.close()
+
+    def answer(self, run: RunKey, attempt: Attempt) -> PriorAnswered:
+        """Looks through the newest runs of the job."""
+        if not attempt.job:
+            return PriorAnswered(attempt.id, None, "the trainer does not say what job it is")
+        storage = self.open()
+        trials = [] if storage is None else self._trials(storage, studies.runs_study(run.project))
+        lr, reason = choose(trials, attempt)
+        return PriorAnswered(attempt.id, lr, reason)
+
+    def _trials(self, storage: "BaseStorage", name: str) -> "list[FrozenTrial]":
+        """Of this study and those that it rolled over to, oldest first."""
+        found: list[FrozenTrial] = []
+        for part in count(1):
+            try:
+                study = storage.get_study_id_from_name(studies.part_of(name, part))
+            except KeyError:
+                break
+            found += storage.get_all_trials(study, deepcopy=False)
+        return found
+
+
+def choose(trials: "Sequence[FrozenTrial]", attempt: Attempt) -> tuple[float | None, str]:
+    """The LR that did best in the newest runs of this job, and why it or none.
+
+    Args:
+        trials: Of whole runs, oldest first.
+        attempt: The one that asks.
+    """
+    same_job = [
+        trial
+        for trial in trials
+        if trial.state.name == "COMPLETE"
+        and trial.user_attrs.get("job") == attempt.job
+        and "lr" in trial.params
+    ]
+    if not same_job:
+        return None, NO_RUN
+    known = [trial for trial in same_job if _same_horizon(trial, attempt)]
+    if not known:
+        other = same_job[-1].user_attrs.get("total_steps")
+        return None, (
+            f"an earlier run had another horizon: {other or 'unknown'}, "
+            f"now {attempt.total_steps or 'unknown'}"
+        )
+    newest = known[-NEWEST:]
+    # A validation loss and a train loss are not to be compared.
+    measure = newest[-1].user_attrs.get("measure")
+    newest = [trial for trial in newest if trial.user_attrs.get("measure") == measure]
+    best = min(newest, key=lambda trial: _value(trial))
+    near = [t for t in newest if _value(t) - _value(best) <= NEAR * abs(_value(best))]
+    lr = statistics.median_low([float(trial.params["lr"]) for trial in near])
+    runs = f"{len(newest)} earlier run{'s' * (len(newest) != 1)} of this job"
+    return lr, f"LR {lr:.4g} did best in {runs} ({best.user_attrs.get('run')})"
+
+
+def _same_horizon(trial: "FrozenTrial", attempt: Attempt) -> bool:
+    then, now = trial.user_attrs.get("total_steps"), attempt.total_steps
+    if not then or not now:
+        return not then and not now
+    low, high = HORIZONS
+    return bool(low * now <= then <= high * now)
+
+
+def _value(trial: "FrozenTrial") -> float:
+    assert trial.value is not None
+    return trial.value

@@ -1,0 +1,155 @@
+"""What searches found and tried, as trials: one per run that goes on with it, one per LR tried."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from lrpilot_controller.core.events import Samples
+from lrpilot_controller.core.probation import DECAY
+from lrpilot_controller.journal.base import Journal, RunKey
+from lrpilot_controller.tuning.entries import Entry, Home, Param, State, plain, thinned
+from lrpilot_controller.tuning.found import Found, Tried, read_searches
+from lrpilot_controller.tuning.notes import NOTES_PER_STUDY, probes_note, run_note, runs_note
+from lrpilot_controller.tuning.studies import runs_study
+from lrpilot_controller.version import VERSION
+
+RUNS, PROBES = "runs", "probes"
+POINTS = 20
+
+
+def search_entries(journal: Journal, run: RunKey, now: float) -> Iterator[Entry]:
+    """The trials of a run's searches, in order.
+
+    Args:
+        journal: Where they are recorded; telemetry is read when an entry is measured.
+        run: Whose searches.
+        now: Wall clock in unix seconds, to tell an abandoned run.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    searches = read_searches(journal, run, now)
+    for found in searches.found:
+        yield _run_entry(journal, run, found)
+    for tried in searches.tried:
+        yield _probe_entry(run, tried)
+
+
+def _run_entry(journal: Journal, run: RunKey, found: Found) -> Entry:
+    attempt, result = found.attempt, found.result
+    about = {
+        "run": str(run),
+        "attempt": attempt.id,
+        "search": found.number,
+        "job": attempt.job,
+        "optimizer": attempt.optimizer,
+        "total_steps": attempt.total_steps,
+        "end": result.end.value,
+        "reason": result.reason,
+        "steps": result.steps,
+        "reference": result.reference,
+        "version": VERSION,
+        "client_version": attempt.client_version,
+        "outcome": found.end or "running",
+    }
+    return Entry(
+        home=Home(
+            RUNS, runs_study(run.project), "final loss", False,
+            {"project": run.project}, runs_note(run.project),
+        ),
+        identity=(RUNS, str(run), attempt.id, found.number),
+        state=State.FAIL if found.end else State.RUNNING,
+        value=None,
+        params={"lr": Param.of_lr(result.lr)},
+        attributes={key: plain(value) for key, value in about.items() if value is not None},
+        curve=dict,
+        started=found.at,
+        ended=found.ended_at,
+        note=lambda number: run_note(run, result) if number < NOTES_PER_STUDY else "",
+        measured=partial(_measured, journal, run, found),
+    )  # fmt: skip
+
+
+def _measured(journal: Journal, run: RunKey, found: Found, entry: Entry) -> Entry:
+    """With the final loss, where the run came to its end."""
+    if found.end != "finished":
+        return entry
+    losses = _losses(journal, run, found)
+    value = losses.final
+    if not math.isfinite(value):
+        return replace(entry, attributes={**entry.attributes, "outcome": "non_finite"})
+    finite = {step: loss for step, loss in losses.validation.items() if math.isfinite(loss)}
+    return replace(
+        entry,
+        state=State.COMPLETE,
+        value=value,
+        attributes={**entry.attributes, "measure": losses.measure},
+        curve=lambda: thinned(finite, POINTS),
+    )
+
+
+@dataclass(slots=True)
+class _Losses:
+    """Of a run since its LR was found: every validation, and the smoothed train loss."""
+
+    validation: dict[int, float]
+    train: float = math.nan
+
+    @property
+    def measure(self) -> str:
+        return "validation" if self.validation else "train"
+
+    @property
+    def final(self) -> float:
+        return list(self.validation.values())[-1] if self.validation else self.train
+
+
+def _losses(journal: Journal, run: RunKey, found: Found) -> _Losses:
+    losses = _Losses({})
+    for record in journal.records(run, after=found.n, kinds=[Samples]):
+        samples = record.event
+        if record.n > found.ended_n:
+            break
+        if not isinstance(samples, Samples) or samples.attempt not in found.heirs:
+            continue
+        for i, loss in enumerate(samples.loss):
+            if samples.program[i]:
+                continue
+            if samples.validation[i]:
+                losses.validation[samples.step[i]] = loss
+            elif math.isfinite(losses.train):
+                losses.train = DECAY * losses.train + (1 - DECAY) * loss
+            else:  # one bad loss on the way changes nothing for good
+                losses.train = loss
+    return losses
+
+
+def _probe_entry(run: RunKey, tried: Tried) -> Entry:
+    interrupted = tried.stop_reason == "interrupted" and tried.candidate is None
+    outcome = "interrupted" if interrupted else "diverged" if tried.diverged else "scored"
+    about = {
+        "run": str(run),
+        "attempt": tried.attempt.id,
+        "decision_id": tried.number,
+        "programs": list(tried.programs),
+        "steps": len(tried.losses),
+        "stop_reason": tried.stop_reason,
+        "outcome": outcome,
+        "diverged": True if outcome == "diverged" else None,
+    }
+    curve = {step: loss for step, loss in enumerate(tried.losses) if math.isfinite(loss)}
+    return Entry(
+        home=Home(
+            PROBES, f"{run.project}/{PROBES}/{run.name}", "score", False,
+            {"project": run.project, "run": str(run)}, probes_note(run),
+        ),
+        identity=(PROBES, str(run), tried.attempt.id, tried.number),
+        state=State.COMPLETE if outcome == "scored" else State.FAIL,
+        value=tried.score if outcome == "scored" else None,
+        params={"lr": Param.of_lr(tried.lr)} if tried.lr > 0 else {},
+        attributes={key: plain(value) for key, value in about.items() if value is not None},
+        curve=lambda: thinned(curve, POINTS),
+        started=tried.started,
+        ended=tried.ended,
+    )  # fmt: skip
