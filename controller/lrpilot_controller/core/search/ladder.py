@@ -128,7 +128,7 @@ class Ladder:
         middle = mean(first.losses[half // 2 :])
         if leader is not None and self._trails(x, middle, leader):
             return self.scores[leader] + middle - self.halfway[leader]
-        decay = (Segment(Shape.LINEAR, -1, tail, lr, 0.0),)
+        decay = (Segment(Shape.LINEAR, 0, tail, lr * tail / (tail + 1), 0.0),)
         second = yield from prober.run(Probe(Phase.LADDER, lr, decay, tail, stop, Origin.LIVE))
         self.costs[x] += len(second.losses)
         if not second.complete:
