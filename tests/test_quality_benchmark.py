@@ -2,13 +2,15 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.quality import bootstrap, oracle, quick, runs, store, table
+from benchmarks.quality import ablations, bootstrap, daemons, oracle, quick, runs, store, table
 from benchmarks.quality.outcome import Outcome, row
 from benchmarks.quality.store import Cell
 
@@ -208,6 +210,29 @@ def test_declining_is_priced_against_guarding_only() -> None:
     assert told.splitlines()[2:] == [
         "| lrpilot-plain | 2 | 50 % [0 %, 100 %] | .300 [.300, .300] | .200 [.200, .200] |"
     ]
+
+
+def test_an_ablation_is_compared_with_the_whole_in_the_same_cells() -> None:
+    cells = [Cell("digits_mlp", seed, 1.0, 1000) for seed in (1, 2, 3)]
+    whole = table_of(kept_row(cells[0], 0.1), kept_row(cells[1], 0.2))
+    without = {"no-ladder": table_of(*(kept_row(cell, 0.4) for cell in cells)), "no-response": {}}
+    told = table.ablations(whole, without)
+
+    assert told.splitlines()[2:] == [
+        "| no-ladder | 2 | .400 [.400, .400] | 100 % [100 %, 100 %] | .250 [.200, .300] |"
+    ]
+
+
+def test_what_is_taken_out_is_there() -> None:
+    names = list(ablations.ABLATIONS)
+    code = f"import runpy; a = runpy.run_path({ablations.__file__!r})['ABLATIONS']; "
+    code += f"[a[name]() for name in {names}]"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_ablated_daemon_serves() -> None:
+    with daemons.serving(["no-ladder"]) as folders:
+        assert (folders["no-ladder"] / "d.sock").exists()
 
 
 def test_costs_are_shares_of_the_horizon() -> None:

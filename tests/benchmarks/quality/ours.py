@@ -12,6 +12,7 @@ from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.journal.sql import SqlJournal
 
 from . import oracle
+from .ablations import ABLATIONS
 from .outcome import Outcome
 from .peers import judged, seeded
 from .tasks import Task, task
@@ -27,19 +28,26 @@ class Variant:
         search: What `lrpilot.attach` is asked for.
         replay: The loop's batches come through `pilot.batches`.
         earlier: The project holds an earlier run of the job, from the same base LR on another seed.
+        config: The daemon's, in TOML.
+        ablation: What is taken out of the daemon's search.
     """
 
     search: bool = True
     replay: bool = True
     earlier: bool = False
+    config: str = ""
+    ablation: str | None = None
 
 
-VARIANTS = {
+USES = {
     "lrpilot": Variant(),
     "lrpilot-plain": Variant(replay=False),
-    "lrpilot-reuse": Variant(earlier=True),
+    "lrpilot-trust": Variant(earlier=True, config='[search]\nreuse = "trust"\n'),
+    "lrpilot-check": Variant(earlier=True),
     "lrpilot-guard": Variant(search=False, replay=False),
 }
+ABLATED = {name: Variant(ablation=name) for name in ABLATIONS}
+VARIANTS = USES | ABLATED
 
 
 class Meter:
@@ -72,7 +80,8 @@ def run(job: Task, base_lr: float, method: str, folder: Path) -> Outcome:
         train(other, base_lr, variant, project, "earlier", folder)
     spent, meter = train(job, base_lr, variant, project, "run", folder)
     final = judged(job, healthy=True)
-    return _outcome(final, spent - meter.steps, _records(folder, project, "run"))
+    told = _records(folder, project, "run")
+    return _outcome(final, spent - meter.steps, told, searched=variant.search)
 
 
 def train(
@@ -126,11 +135,11 @@ def _records(folder: Path, project: str, name: str) -> list[Record]:
         journal.close()
 
 
-def _outcome(final: float, steps_outside: int, records: list[Record]) -> Outcome:
+def _outcome(final: float, steps_outside: int, records: list[Record], searched: bool) -> Outcome:
     waits: list[float] = []
     ramps: dict[int, int] = {}
     lr: float | None = None
-    declined = False
+    declined = searched  # where no search found anything, it declined
     for record in records:
         match record.event:
             case events.Decided(decision):

@@ -5,27 +5,29 @@
 """
 
 import argparse
-import contextlib
 import multiprocessing
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from . import oracle, ours, store
+from .daemons import serving
 from .outcome import Outcome, Row, row
 from .peers import PEERS
 from .store import Cell
 from .tasks import TASKS, own_steps, task
 
 BASES = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # of the best LR of another seed
-METHODS = (*ours.VARIANTS, *PEERS)
+METHODS = (*ours.USES, *PEERS)
+# An ablation is compared with the whole in the same cells, so that fewer of them do.
+ABLATION_BASES = (1e-3, 1.0, 1e2)
+ABLATION_SEEDS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -132,13 +134,10 @@ def carry_out(units: Sequence[Unit], jobs: int) -> int:
     """Runs units, each row kept as soon as its unit is done; returns how many units failed."""
     failed = 0
     begin = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        if any(unit.method not in PEERS for unit in units):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrp")))
-            stack.enter_context(serving(folder))
-            units = [Unit(unit.method, unit.cells, folder) for unit in units]
-        spawn = multiprocessing.get_context("spawn")
-        pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=spawn))
+    spawn = multiprocessing.get_context("spawn")
+    served = dict.fromkeys(unit.method for unit in units if unit.method in ours.VARIANTS)
+    with serving(served) as folders, ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        units = [replace(unit, folder=folders.get(unit.method)) for unit in units]
         futures = {pool.submit(measure, unit): unit for unit in units}
         for done, future in enumerate(as_completed(futures), 1):
             unit = futures[future]
@@ -157,23 +156,10 @@ def carry_out(units: Sequence[Unit], jobs: int) -> int:
     return failed
 
 
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[None]:
-    """Has one real daemon live in `folder`."""
-    from support.daemon import Daemon
-
-    daemon = Daemon(folder)
-    daemon.start()
-    try:
-        yield
-    finally:
-        daemon.kill()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is asked for and missing."""
     parser = argparse.ArgumentParser(description="runs of the quality benchmark")
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD")
+    parser.add_argument("--method", nargs="+", default=METHODS, metavar="METHOD")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK")
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--bases", nargs="+", type=float, default=BASES)
@@ -181,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--long", action="store_true", help=f"T = {oracle.LONG} on four tasks")
     parser.add_argument("--again", action="store_true", help="drop what is kept of these first")
     options = parser.parse_args(arguments)
+    if unknown := set(options.method) - set(METHODS) - set(ours.ABLATED):
+        known = ", ".join((*METHODS, *ours.ABLATED))
+        parser.error(f"no method {', '.join(sorted(unknown))}; there are {known}")
     tasks = options.tasks or (oracle.LONG_TASKS if options.long else TASKS)
     seeds = options.seeds or (oracle.LONG_SEEDS if options.long else oracle.SEEDS)
     steps = oracle.LONG if options.long else None

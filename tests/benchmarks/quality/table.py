@@ -22,7 +22,7 @@ Groups = list[list[float]]  # one list per task and seed
 LOST = 0.3  # excess above which a run counts as lost
 NEAR = 1.05  # of the oracle's loss
 MISSING = "-"
-METHODS = (*ours.VARIANTS, *PEERS)
+METHODS = (*ours.USES, *PEERS)
 
 
 def report(methods: Sequence[str] = METHODS) -> str:
@@ -31,6 +31,8 @@ def report(methods: Sequence[str] = METHODS) -> str:
     short = {method: select(rows, long=False) for method, rows in kept.items()}
     long = {method: select(rows, long=True) for method, rows in kept.items()}
     base, free = _split(short)
+    whole = short.get("lrpilot", {})
+    without = {name: select(store.load(name), long=False) for name in ours.ABLATED}
     parts = [
         ("Every method, T = 500 to 1500, seeds 1 to 5", summary(base | free)),
         ("The same, mean excess by base LR", by_base(short)),
@@ -38,6 +40,7 @@ def report(methods: Sequence[str] = METHODS) -> str:
         ("At the right base LR, less the tuned cosine's excess", at_right_lr(short)),
         ("Steps outside the final trajectory, share of T, and waits", costs(kept)),
         ("Searches that declined", declined(short)),
+        ("Ablations: one part of the search taken out", ablations(whole, without)),
         ("Mean excess by task, all base LRs", by_task(short)),
     ]
     told = [f"**{title}**\n\n{table}" for title, table in parts if table.count("\n") > 1]
@@ -185,6 +188,31 @@ def declined(kept: Mapping[str, Kept]) -> str:
     return markdown(head, lines)
 
 
+def ablations(whole: Kept, without: Mapping[str, Kept]) -> str:
+    """Excess without each part of the search, and what it is more than with all of them."""
+    head = ("without", "runs", "mean excess", f"share > {LOST}", "more than with it")
+    lines = []
+    for name, rows in without.items():
+        shared = {cell: row for cell, row in rows.items() if cell in whole}
+        if not shared:
+            continue
+        excess = groups(shared, lambda row: row["excess"])
+        more = [
+            [shared[cell]["excess"] - whole[cell]["excess"] for cell in cells]
+            for cells in _places(shared)
+        ]
+        lines.append(
+            (
+                name,
+                len(shared),
+                estimate(excess, bootstrap.mean),
+                estimate(excess, bootstrap.share_above(LOST), percent),
+                estimate(more, bootstrap.mean),
+            )
+        )
+    return markdown(head, lines)
+
+
 def coverage(kept: Mapping[str, Kept]) -> str:
     """What the figures were measured with."""
     rows = [row for table in kept.values() for row in table.values()]
@@ -199,10 +227,7 @@ def coverage(kept: Mapping[str, Kept]) -> str:
 
 def groups(rows: Kept, value: Callable[[Row], float]) -> Groups:
     """The values of rows, those of one task and seed together."""
-    found: dict[tuple[str, int], list[float]] = {}
-    for cell, row in rows.items():
-        found.setdefault((cell.task, cell.seed), []).append(value(row))
-    return list(found.values())
+    return [[value(rows[cell]) for cell in cells] for cells in _places(rows)]
 
 
 def estimate(
@@ -230,6 +255,14 @@ def markdown(head: Sequence[object], lines: Iterable[Sequence[object]]) -> str:
     """A Markdown table, numbers to the right."""
     rule = ("---", *("---:" for _ in head[1:]))
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (head, rule, *lines))
+
+
+def _places(rows: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells, those of one task and seed together."""
+    found: dict[tuple[str, int], list[Cell]] = {}
+    for cell in rows:
+        found.setdefault((cell.task, cell.seed), []).append(cell)
+    return list(found.values())
 
 
 def _mean_excess(rows: Kept) -> str:
