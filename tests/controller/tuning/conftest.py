@@ -124,9 +124,9 @@ class Run:
     def outcome(self, number: int, verdict: Verdict = Verdict.IMPROVED, gain: float = 0.4) -> None:
         self.add(OutcomeMeasured(Outcome(number, verdict, gain, 50, 1.25, 0.75)))
 
-    def goodbye(self) -> None:
+    def goodbye(self, reason: str = "finished") -> None:
         self._reports += 1
-        self.add(SaidGoodbye(self.attempt, self._reports, "finished", 1000))
+        self.add(SaidGoodbye(self.attempt, self._reports, reason, 1000))
 
     def lose(self, at: float | None = None) -> None:
         self.add(SessionLost(self.attempt), at=at)
@@ -155,6 +155,12 @@ def run(journal: Journal) -> Run:
     made = Run(journal)
     made.open()
     return made
+
+
+@pytest.fixture
+def new_run(journal: Journal) -> Callable[[str], Run]:
+    """A run of this name, without an attempt yet."""
+    return lambda name: Run(journal, name)
 
 
 @pytest.fixture
