@@ -1,6 +1,9 @@
 """LRPilot in a raw loop, through a real daemon, and what its journal says that it did."""
 
+import contextlib
 import logging
+import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from .peers import judged, seeded
 from .tasks import Task, task
 
 CONNECT_S = 30.0
+TRIAL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ def run(job: Task, base_lr: float, method: str, folder: Path) -> Outcome:
         long = job.total_steps == oracle.LONG
         other = task(job.name, oracle.other_seed(job.seed, long=long), job.total_steps)
         train(other, base_lr, variant, project, "earlier", folder)
+        _await_trial(folder / "store" / "optuna.db", f"{project}/runs")
     spent, meter = train(job, base_lr, variant, project, "run", folder)
     final = judged(job, healthy=True)
     told = _records(folder, project, "run")
@@ -125,6 +130,28 @@ def train(
     if not summary.connected:
         raise RuntimeError(f"{project}/{name} was not connected: {summary.refused or summary}")
     return summary.steps, meter
+
+
+def _await_trial(trials: Path, study: str) -> None:
+    """Waits until the daemon has written down what the earlier run found: people wait longer.
+
+    An earlier run that found nothing leaves no trial; the later one then begins without.
+    """
+    query = (
+        "SELECT count(*) FROM trials JOIN studies USING (study_id) "
+        "WHERE study_name = ? AND state = 'COMPLETE'"
+    )
+    deadline = time.monotonic() + TRIAL_S
+    while time.monotonic() < deadline and not _count(trials, query, study):
+        time.sleep(0.1)
+
+
+def _count(database: Path, query: str, name: str) -> int:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as file:
+            return int(file.execute(query, (name,)).fetchone()[0])
+    except sqlite3.OperationalError:  # not there yet
+        return 0
 
 
 def _records(folder: Path, project: str, name: str) -> list[Record]:
