@@ -39,9 +39,18 @@ class Judge:
         self.last_id = 0
 
     def refusal(
-        self, decision: model_pb2.Decision, step: int, branch: int, *, controls: bool
+        self,
+        decision: model_pb2.Decision,
+        step: int,
+        branch: int,
+        *,
+        controls: bool,
+        programs: bool = False,
     ) -> tuple[Status, str] | None:
-        """Why a decision is not followed at `step`, or None where it is."""
+        """Why a decision is not followed at `step`, or None where it is.
+
+        `controls` says whether this trainer follows any, `programs` whether it can restore.
+        """
         if not controls and decision.action != model_pb2.ACTION_NOTE:
             return model_pb2.DECISION_STATUS_REJECTED, "this trainer only observes"
         if decision.branch != branch:
@@ -54,8 +63,8 @@ class Judge:
                 model_pb2.DECISION_STATUS_EXPIRED,
                 f"it expired at step {decision.expires_at_step}, training is at {step}",
             )
-        if decision.HasField("program"):
-            return model_pb2.DECISION_STATUS_REJECTED, "this trainer cannot run programs yet"
+        if decision.HasField("program") and not programs:
+            return model_pb2.DECISION_STATUS_REJECTED, "this trainer cannot run programs"
         return None
 
     def plan(self, decision: model_pb2.Decision, rates: Rates) -> Plan | None:
@@ -89,6 +98,8 @@ class Judge:
     def line(self, decision: model_pb2.Decision, receipt: model_pb2.Receipt) -> tuple[int, str]:
         """What the user is told: the logging level and the text."""
         last = self.history[-1]
+        if decision.HasField("program") and receipt.status == model_pb2.DECISION_STATUS_APPLIED:
+            return logging.DEBUG, f"LRPilot: step {last.applied_step}: {decision.reason}"
         if receipt.status != model_pb2.DECISION_STATUS_APPLIED:
             text = f"decision {last.id} was not followed ({last.status}): {last.detail}"
             return logging.WARNING, f"LRPilot: {text}"

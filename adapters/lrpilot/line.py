@@ -1,7 +1,7 @@
 """What a pilot says to the daemon, in order: numbered samples, and reports between them."""
 
 import logging
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from lrpilot.client.base import Transport
 from lrpilot.losses import Row
@@ -10,6 +10,19 @@ from lrpilot_proto.v1 import session_pb2
 log = logging.getLogger("lrpilot")
 
 TRAIN, VALIDATION = session_pb2.ITEM_KIND_TRAIN, session_pb2.ITEM_KIND_VALIDATION
+
+
+@dataclass(slots=True)
+class Stamp:
+    """What every sample is stamped with at the moment that it is pushed.
+
+    Attributes:
+        branch: the trajectory since the last restore; 0 at attach.
+        program: the id of the program that trains now; 0 for none.
+    """
+
+    branch: int = 0
+    program: int = 0
 
 
 class Line:
@@ -33,22 +46,17 @@ class Line:
 
     def train(self, row: Row, loss: float) -> None:
         """Hand in a train loss."""
-        seq, step, branch, lrs = row
-        self._push((seq, TRAIN, step, branch, 0, loss, lrs))
+        seq, step, branch, program, lrs = row
+        self._push((seq, TRAIN, step, branch, program, loss, lrs))
         if not loss <= self._worst:
             if loss == loss:
                 self._worst = loss
             self.transport.urgent()
 
-    def train_rows(self, rows: Iterable[tuple[Row, float]]) -> None:
-        """Hand in train losses that arrived late."""
-        for row, loss in rows:
-            self.train(row, loss)
-
     def validation(self, row: Row, loss: float) -> None:
         """Hand in a validation loss."""
-        seq, step, branch, lrs = row
-        self._push((seq, VALIDATION, step, branch, 0, loss, lrs))
+        seq, step, branch, program, lrs = row
+        self._push((seq, VALIDATION, step, branch, program, loss, lrs))
 
     def report(self, report: session_pb2.Report) -> None:
         """Hand in a report; its place is before the next item."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-# seq, step, branch, LRs: what belongs to a loss that is not known yet.
-Row = tuple[int, int, int, tuple[float, ...]]
+# seq, step, branch, program (0: none), LRs: what belongs to a loss that is not known yet.
+Row = tuple[int, int, int, int, tuple[float, ...]]
 
 
 class BadLoss(TypeError):
@@ -22,8 +22,13 @@ class LossReader(Protocol):
         """
         ...
 
-    def ready(self) -> Sequence[tuple[Row, float]]:
-        """Rows whose values have arrived, in order; never waits."""
+    def ready(self, *, flush: bool = False) -> Sequence[tuple[Row, float]]:
+        """Rows whose values have arrived, in order; never waits.
+
+        Args:
+            flush: send for all that were read, however few: while a program is open its stop
+                rule wants each loss soon.
+        """
         ...
 
     def drain(self) -> Sequence[tuple[Row, float]]:

@@ -21,6 +21,9 @@ LONGEST_NAME = 200
 class RunInfo:
     """One attempt of one run. Names have 1 to 200 characters and no '/'.
 
+    `search` asks for a search before step 0; `searched` says that an earlier attempt had one, so
+    that its LRs may lie further from the base LR than a guard's.
+
     Raises:
         ValueError: a name or a number that cannot be.
     """
@@ -35,6 +38,8 @@ class RunInfo:
     start_step: int = 0
     resumes: str | None = None
     job: str = ""
+    search: bool = False
+    searched: bool = False
 
     def __post_init__(self) -> None:
         for what, name in (("project", self.project), ("run", self.name)):
@@ -61,10 +66,14 @@ class RunInfo:
             name=state["run"],
             resumes=state["attempt"],
             start_step=state["step"],
+            search=False,
+            searched=state.get("searched", False),
         )
 
-    def hello(self, trainer: TrainerPort, rates: Rates) -> session_pb2.Hello:
-        """The first message of a session."""
+    def hello(
+        self, trainer: TrainerPort, rates: Rates, *, programs: bool, replay: bool
+    ) -> session_pb2.Hello:
+        """The first message of a session; `programs` and `replay` say what can be carried out."""
         return session_pb2.Hello(
             run=model_pb2.RunName(project=self.project, name=self.name),
             attempt=self.attempt,
@@ -80,7 +89,11 @@ class RunInfo:
             mode=MODES[self.mode],
             min_lr=rates.bounds.low,
             max_lr=rates.bounds.high,
-            capabilities=session_pb2.Capabilities(snapshot=trainer.can_snapshot, stop=True),
+            search=self.search,
+            start_step=self.start_step,
+            capabilities=session_pb2.Capabilities(
+                snapshot=trainer.can_snapshot, program=programs, replay=replay, stop=True
+            ),
             world_size=self.world_size,
             job=self.job,
         )

@@ -15,7 +15,13 @@ class SnapshotKeeper:
     """Two slots: the newest proven snapshot, and one that waits for the daemon's proof.
 
     A proven snapshot is only ever replaced by a proven one. The interval adapts so that copying
-    stays within `TIME_SHARE` of the wall time.
+    stays within `TIME_SHARE` of the wall time. While a search is on, snapshots are kept only on
+    the daemon's word; such a one stays until another takes its place.
+
+    Attributes:
+        next_step: when `take` is due; infinite while none is.
+        seconds: spent on copying so far.
+        usable: False once a copy failed.
 
     Args:
         copy: copies the training state into a slot.
@@ -37,10 +43,13 @@ class SnapshotKeeper:
         self._slots: dict[int, int] = {}
         self._proven: int | None = None
         self._pending: int | None = None
+        self._kept: int | None = None
+        self._paused = False
         self._last_id = 0
         self._last_taken: tuple[int, float] | None = None
         self.next_step: float = 0
         self.seconds = 0.0
+        self.usable = True
 
     @property
     def taken(self) -> int:
@@ -56,14 +65,9 @@ class SnapshotKeeper:
             self.next_step = math.inf  # until the daemon has spoken
             return None
         first = self._proven is None
-        slot = 0 if first else 1 - self._slots[self._proven or 0]
         before = self._clock()
-        self._copy(slot)
+        self._copy_to_spare()
         now = self._clock()
-        self.seconds += now - before
-        self._last_id += 1
-        self._slots = {i: s for i, s in self._slots.items() if s != slot}
-        self._slots[self._last_id] = slot
         if first:
             self._proven = self._last_id
         else:
@@ -71,6 +75,47 @@ class SnapshotKeeper:
         self.next_step = step + self._interval(step, before, now)
         self._last_taken = (step, now)
         return self._last_id, first
+
+    def keep(self) -> int:
+        """Keep the state as it is, instead of what is not proven; returns its id."""
+        self._pending = None
+        self._kept = self._copy_to_spare()
+        return self._kept
+
+    def _copy_to_spare(self) -> int:
+        spare, self._kept = self._spare, None
+        self._slots = {i: slot for i, slot in self._slots.items() if slot != spare}
+        before = self._clock()
+        self._copy(spare)
+        self.seconds += self._clock() - before
+        self._last_id += 1
+        self._slots[self._last_id] = spare
+        return self._last_id
+
+    @property
+    def _spare(self) -> int:
+        """The slot that does not hold the proven snapshot."""
+        return 0 if self._proven is None else 1 - self._slots[self._proven]
+
+    def held(self, *, after_keep: bool) -> set[int]:
+        """The snapshots that can be restored, now or once `keep` was called."""
+        if not after_keep:
+            return set(self._slots)
+        return {i for i, s in self._slots.items() if s != self._spare} | {self._last_id + 1}
+
+    def pause(self) -> None:
+        """Take none by the interval until `resume`: a search is on."""
+        self._paused, self.next_step = True, math.inf
+
+    def resume(self, step: int) -> None:
+        """The search is over at `step`: the interval begins anew."""
+        if self._paused and self.usable:
+            self.next_step = step + self._least
+        self._paused = False
+
+    def give_up(self) -> None:
+        """No more snapshots: there is no memory for them."""
+        self.usable, self.next_step = False, math.inf
 
     def _interval(self, step: int, before: float, now: float) -> int:
         if self._last_taken is None or step <= self._last_taken[0]:
@@ -81,9 +126,11 @@ class SnapshotKeeper:
 
     def prove(self, snapshot: int, step: int) -> None:
         """The daemon says that training stayed healthy after this snapshot."""
-        if snapshot == self._pending:
+        if snapshot == self._kept:
+            self._proven, self._kept = snapshot, None
+        elif snapshot == self._pending:
             self._proven, self._pending = snapshot, None
-            if self.next_step == math.inf:
+            if self.next_step == math.inf and not self._paused:
                 self.next_step = step
 
     def slot_of(self, snapshot: int) -> int | None:
@@ -95,4 +142,5 @@ class SnapshotKeeper:
         if self._pending is not None:
             self._slots.pop(self._pending, None)
             self._pending = None
-        self.next_step = step + self._least
+        if not self._paused:
+            self.next_step = step + self._least

@@ -15,7 +15,8 @@ class Summary:
     """Numbers of one attempt; `str()` of it is a line for a person.
 
     `dropped` counts losses that never reached the daemon; `snapshot_seconds` is the time that
-    the training thread spent copying; `refused` is the daemon's reason, if it turned us away.
+    the training thread spent copying, `wait_seconds` the time that it waited for the daemon's
+    word; `refused` is the daemon's reason, if it turned us away.
     """
 
     run: str
@@ -27,6 +28,8 @@ class Summary:
     snapshot_seconds: float
     connected: bool
     refused: str | None
+    programs: int = 0
+    wait_seconds: float = 0.0
 
     @classmethod
     def of(
@@ -36,6 +39,7 @@ class Summary:
         history: Sequence[AppliedDecision],
         transport: Transport | None,
         snapshots: SnapshotKeeper | None,
+        wait_seconds: float = 0.0,
     ) -> Self:
         """The summary of a pilot as it stands now."""
         applied = [d for d in history if d.status == "applied"]
@@ -50,11 +54,16 @@ class Summary:
             snapshot_seconds=snapshots.seconds if snapshots else 0.0,
             connected=bool(status and status.connected),
             refused=status.refused if status else None,
+            programs=sum(d.action == "program" for d in applied),
+            wait_seconds=wait_seconds,
         )
 
     def __str__(self) -> str:
+        searched = ""
+        if self.programs:
+            searched = f", {self.programs} programs with {self.wait_seconds:.2f} s of waiting"
         return (
             f"{self.run}: {self.steps} steps, {self.decisions} decisions "
             f"({self.rollbacks} rollbacks), {self.snapshots} snapshots in "
-            f"{self.snapshot_seconds:.2f} s, {self.dropped} losses dropped"
+            f"{self.snapshot_seconds:.2f} s, {self.dropped} losses dropped{searched}"
         )

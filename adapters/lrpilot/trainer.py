@@ -3,6 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+# Two for snapshots; beside them, while a program is open, one for the run's own state where no
+# snapshot holds it, and one for the program's state while it is set aside.
+SLOTS = 4
+OWN_SLOT, ASIDE_SLOT = 2, 3
+
 
 class TrainerPort(Protocol):
     """One optimizer and its model, at a step boundary.
@@ -59,9 +64,10 @@ class TrainerPort(Protocol):
         ...
 
     def snapshot(self, slot: int) -> None:
-        """Copy the whole training state into `slot` (0 or 1), replacing what it held.
+        """Copy the whole training state into `slot`, replacing what it held.
 
         Parameters, buffers, optimizer state, `stateful` objects and random number generators.
+        Slots are numbered from 0 to `SLOTS` - 1, and take memory from their first use on.
         """
         ...
 
@@ -70,6 +76,10 @@ class TrainerPort(Protocol):
 
         LRs, schedulers and scaler stay as they are. State that the snapshot lacks is zeroed.
         """
+        ...
+
+    def discard(self, slot: int) -> None:
+        """Free the memory of a slot; it may be used again."""
         ...
 
     def request_stop(self) -> None:

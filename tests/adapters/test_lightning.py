@@ -289,7 +289,7 @@ def test_manual_optimization_is_observed_and_said_once(
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"search": True},
+        {"search": "yes"},
         {"mode": "advise"},
         {"mode": "loud"},
         {"project": "a/b"},

@@ -48,6 +48,7 @@ class Agent:
         self._thread: threading.Thread | None = None
         self._live = False
         self._settled = threading.Event()  # it is known whether a daemon answers
+        self._news = threading.Event()  # something is in the inbox, or the session ended
         self._ready = False
         self._refused: str | None = None
         self._hello: session_pb2.Hello | None = None
@@ -75,6 +76,19 @@ class Agent:
         if self._live and os.getpid() == self._pid:
             self._settled.wait(timeout_s)
         return self._ready
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until something lies in the inbox; False at the timeout, or when nothing will."""
+        deadline = time.monotonic() + timeout_s
+        while not self.inbox and os.getpid() == self._pid:
+            left = deadline - time.monotonic()
+            lost = self._memory.welcomes > 0 and not self._memory.connected
+            if left <= 0 or lost or not self._live:
+                break
+            # What rang before this call only costs another turn: the inbox is looked at first.
+            if self._news.wait(left):
+                self._news.clear()
+        return bool(self.inbox)
 
     def open(self, hello: session_pb2.Hello) -> None:
         """Let the session open with `hello`; a later one, with nothing pushed yet, re-opens it."""
@@ -146,6 +160,7 @@ class Agent:
             self._voice.broken(error)
         finally:
             self._memory.connected = self._live = False
+            self._news.set()
             with contextlib.suppress(Exception):
                 self._drop_link()
             if self._refused is None and self._memory.welcomes and not self._outbox.empty:
@@ -163,6 +178,7 @@ class Agent:
                 notices.log.debug("LRPilot: a session failed", exc_info=True)
                 end, why = End.LOST, repr(error)
             self._memory.connected = False
+            self._news.set()
             self._drop_link()
             if end is End.CLOSED or self._refused is not None:
                 return
@@ -198,6 +214,7 @@ class Agent:
             self._memory,
             on_welcome=self._voice.up,
             on_progress=self._backoff.reset,
+            on_news=self._news.set,
         )
         return conversation.hold(self._hello, over=self._over, reopen=lambda: self._reopen)
 

@@ -61,6 +61,14 @@ class Transport(Protocol):
             address refuses connections, the controller is not installed, the daemon refused.
         """
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until something lies in the inbox.
+
+        Returns:
+            True once something does; False at the timeout, or early when nothing will come: the
+            session is lost, the daemon refused, this is a forked child.
+        """
+
     def open(self, hello: session_pb2.Hello) -> None:
         """Let the session open with `hello`; called by the training thread at its first step.
 

@@ -64,6 +64,7 @@ class Conversation:
         memory: Memory,
         on_welcome: Callable[[], None],
         on_progress: Callable[[], None],
+        on_news: Callable[[], None],
     ) -> None:
         self._link = link
         self._bell = bell
@@ -72,6 +73,7 @@ class Conversation:
         self._memory = memory
         self._on_welcome = on_welcome
         self._on_progress = on_progress
+        self._on_news = on_news
         self._pace = Pace()
         self._welcome = Watchdog(WELCOME_LIMIT_S)
         self._acks = Watchdog(ACK_LIMIT_S)
@@ -148,8 +150,10 @@ class Conversation:
         elif body == "decision" and message.decision.id > memory.last_decision:
             memory.last_decision = message.decision.id
             self._inbox.append(message.decision)
+            self._on_news()
         elif body == "proven":
             self._inbox.append(message.proven)
+            self._on_news()
         if len(self._inbox) > MAX_INBOX:
             raise ConfusedError(f"the daemon sent over {MAX_INBOX} messages that wait to be read")
         return progress
@@ -163,6 +167,7 @@ class Conversation:
         self._memory.welcomes += 1
         self._memory.daemon_version = welcome.daemon_version
         self._inbox.append(welcome)
+        self._on_news()
         self._on_welcome()
 
     def _flush_if_due(self, now: float) -> None:

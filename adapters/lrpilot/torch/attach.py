@@ -45,12 +45,17 @@ def attach(
         scheduler: your own scheduler of `optimizer`; go on calling `scheduler.step()`.
         stateful: further objects that a rollback must put back, such as an EMA of the weights.
         mode: `auto`, `observe` (says what it would do) or `off`.
-        search: `auto` or False: guard only. True is for a later version.
-        min_lr: lowest LR of the first param group; 1e-4 of its base LR unless given.
-        max_lr: highest LR of the first param group; its base LR unless given.
+        search: True finds the LR before it trains, from any base LR; give the batches through
+            `pilot.batches`, so that candidates are compared on the same ones. `auto` or False:
+            guard only.
+        min_lr: lowest LR of the first param group; 1e-4 of its base LR unless given, 1e-6 with a
+            search.
+        max_lr: highest LR of the first param group; its base LR unless given, 1e6 times that with
+            a search.
         address: `auto` (one daemon per user, started when needed), `unix:PATH` or `HOST:PORT`.
         token: for a later version; None.
-        connect_timeout: seconds to wait here, before step 0, for a daemon that is starting.
+        connect_timeout: seconds to wait before step 0, in all, for a daemon that is starting and
+            for a search to begin.
 
     Raises:
         TypeError: an argument is of the wrong kind.

@@ -36,7 +36,7 @@ class TorchLosses:
     """Implements `LossReader`.
 
     Losses that would pile up because the device is far behind are dropped; the gap in their
-    numbers is the daemon's to count.
+    numbers is the daemon's to count. A program's are few, and all kept: its result needs each.
 
     Args:
         to_host: starts a copy to host memory and says when it is done.
@@ -80,8 +80,10 @@ class TorchLosses:
                 f"a loss must be a number or a tensor of one element, not {value!r}"
             ) from None
 
-    def ready(self) -> Sequence[tuple[Row, float]]:
-        """Rows whose values have arrived; never waits."""
+    def ready(self, *, flush: bool = False) -> Sequence[tuple[Row, float]]:
+        """Rows whose values have arrived; never waits. `flush` launches what was read so far."""
+        if flush:
+            self._launch()
         out: list[tuple[Row, float]] = []
         while self._flying and self._flying[0][2].query():
             out += self._land()
@@ -97,7 +99,7 @@ class TorchLosses:
         return out
 
     def _hold(self, loss: Tensor, row: Row) -> None:
-        if len(self._flying) >= MAX_IN_FLIGHT:
+        if len(self._flying) >= MAX_IN_FLIGHT and not row[3]:
             return
         self._held.append((row, loss.detach().reshape(()).clone()))
         if len(self._held) >= BATCH:

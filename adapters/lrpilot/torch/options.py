@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ log = logging.getLogger("lrpilot")
 
 # The guard only ever cuts, so its upper bound is the LR that the user chose.
 LOWEST_FACTOR = 1e-4
+# A search starts from any LR: the right one may be as far away as this, either way.
+SEARCH_FACTOR = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +49,8 @@ class Options:
     connect_timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.search is True or self.search not in ("auto", False):
-            raise ValueError(
-                f"search={self.search!r}: this version guards and cannot search an LR yet; use "
-                "search='auto' or search=False"
-            )
+        if self.search not in ("auto", True, False):
+            raise ValueError(f"search={self.search!r}: True, False or 'auto', which guards only")
         if self.token is not None:
             raise ValueError("token: this version speaks only to a daemon on this host; use None")
         if not (isinstance(self.connect_timeout, (int, float)) and self.connect_timeout >= 0):
@@ -94,8 +94,10 @@ class Options:
             request_stop=request_stop,
         )
         self._bounds(trainer.base_lrs[0])  # a wrong one is told before anybody is waited for
+        began = time.monotonic()
         transport = None if inert else self._connect()
-        return Pilot(trainer, transport, info, TorchLosses(), self._bounds)
+        left = max(0.0, self.connect_timeout - (time.monotonic() - began))
+        return Pilot(trainer, transport, info, TorchLosses(), self._bounds, left)
 
     def _info(self, world: int, job: str, *, observe: bool = False) -> RunInfo:
         return RunInfo(
@@ -107,11 +109,13 @@ class Options:
             steps_per_epoch=self.steps_per_epoch,
             world_size=world,
             job=job,
+            search=self.search is True,
         )
 
-    def _bounds(self, base_lr: float) -> Bounds:
-        low = base_lr * LOWEST_FACTOR if self.min_lr is None else self.min_lr
-        high = max(base_lr, low) if self.max_lr is None else self.max_lr
+    def _bounds(self, base_lr: float, searched: bool = False) -> Bounds:
+        down, up = (1 / SEARCH_FACTOR, SEARCH_FACTOR) if searched else (LOWEST_FACTOR, 1.0)
+        low = base_lr * down if self.min_lr is None else self.min_lr
+        high = max(base_lr * up, low) if self.max_lr is None else self.max_lr
         if low > high:
             raise ValueError(f"min_lr={low!r}, max_lr={high!r}: min_lr <= max_lr is needed")
         return Bounds(float(low), float(high))

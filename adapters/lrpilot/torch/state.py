@@ -82,8 +82,10 @@ class TrainingState:
         because they belong to the weights that were left.
 
         Raises:
-            RuntimeError: a tensor is not what it was when the slot was saved; nothing was touched.
+            RuntimeError: nothing was saved, or a tensor is not what it was; nothing was touched.
         """
+        if not self._tensors:
+            raise RuntimeError("nothing was saved in this slot")
         live, place = self._live_tensors(), self._places()
         for key, tensor in self._tensors.items():
             if not _fits(tensor, live.get(key)):
@@ -103,6 +105,10 @@ class TrainingState:
             one.load_state_dict(copy.deepcopy(held))
         if rng:
             _set_rng_state(self._rng)
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._tensors, self._state, self._others, self._rng = {}, {}, [], {}
 
     def _restore_one(self, state: dict[str, Any], held: dict[str, Any]) -> None:
         for name, value in state.items():

@@ -7,6 +7,7 @@ import torch
 
 from lrpilot.torch.native import NativeLRs, Write, point_at, set_lr
 from lrpilot.torch.state import Stateful, TrainingState
+from lrpilot.trainer import SLOTS
 
 # Optimizers for which an LR that is written does not mean what it says, and what to use instead.
 UNSUPPORTED = {
@@ -52,7 +53,7 @@ class TorchTrainer:
             self._undo.append(optimizer.register_step_post_hook(self._stepped).remove)
         self._slots: list[TrainingState] = []
         if model is not None:
-            self._slots = [TrainingState(model, optimizer, stateful) for _ in range(2)]
+            self._slots = [TrainingState(model, optimizer, stateful) for _ in range(SLOTS)]
         groups = optimizer.param_groups
         self._count = len(groups)
         self.group_names = [str(g.get("name", f"group {i}")) for i, g in enumerate(groups)]
@@ -97,6 +98,10 @@ class TorchTrainer:
     def restore(self, slot: int, *, rng: bool) -> None:
         """Put a slot's state back in place."""
         self._slots[slot].restore(rng=rng)
+
+    def discard(self, slot: int) -> None:
+        """Free a slot's memory."""
+        self._slots[slot].clear()
 
     def request_stop(self) -> None:
         """Ask the loop to end."""

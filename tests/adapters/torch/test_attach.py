@@ -32,8 +32,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"search": True}, "search=True: this version guards"),
-        ({"search": "yes"}, "search='yes'"),
+        ({"search": "yes"}, "search='yes': True, False or 'auto'"),
         ({"mode": "advise"}, "mode='advise': 'auto', 'observe' or 'off'"),
         ({"total_steps": 0}, "total_steps=0: a whole number >= 1"),
         ({"total_steps": 1.5}, "total_steps=1.5"),
@@ -183,16 +182,6 @@ def test_a_device_that_fails_at_the_end_hides_nothing(
     with pytest.raises(KeyboardInterrupt):
         train()
     assert daemon.closed
-
-
-def test_what_a_later_version_will_do_is_refused_by_name(
-    model: nn.Module, daemon: FakeDaemon
-) -> None:
-    pilot = lrpilot.attach(sgd(model), model=model)
-    with pytest.raises(NotImplementedError, match="cannot search"):
-        pilot.search(lambda batch: 1.0, [])
-    with pytest.raises(NotImplementedError, match="decay"):
-        pilot.finish(10)
 
 
 def test_a_run_without_a_name_is_named_after_its_script(

@@ -43,7 +43,7 @@ def losses(device: Device) -> TorchLosses:
 
 
 def row(i: int) -> Row:
-    return (i, i, 0, (0.1,))
+    return (i, i, 0, 0, (0.1,))
 
 
 def test_a_device_loss_is_given_later_and_in_order(losses: TorchLosses, device: Device) -> None:

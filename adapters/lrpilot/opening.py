@@ -1,0 +1,48 @@
+"""The wait for a search's first program: before step 0, or in front of a search of its own."""
+
+import logging
+import time
+
+from lrpilot.client.base import Message
+from lrpilot.control import Control
+
+log = logging.getLogger("lrpilot")
+
+
+def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
+    """Wait until the first program of a search is open; no step is made meanwhile.
+
+    Args:
+        control: applies it.
+        seconds: the longest that this may take.
+        welcomed: whether the session was open before, and its welcome said nothing of this search.
+
+    Returns:
+        Why there is none, for a person; empty where one is open.
+    """
+    line, runner = control.helm.line, control.runner
+    began, answers, later = time.monotonic(), control.answers, list[Message]()
+    ready, took = control.patience.wait(line.transport.wait_ready, seconds, charged=False)
+    runner.batch_is_out, runner.waited = True, took
+    try:
+        if not ready:
+            return f"no daemon within {seconds:g} s"
+        while True:
+            later += control.hear()
+            if runner.open:
+                return ""
+            if control.answers > answers:
+                return "the daemon declined it"
+            if not welcomed and control.welcome is not None and not control.welcome.searches:
+                return "the daemon does not search this run"
+            left = seconds - (time.monotonic() - began)
+            if left <= 0:
+                return f"no program came within {seconds:g} s"
+            heard, took = control.patience.wait(line.transport.wait, left, charged=False)
+            runner.waited += took
+            if not heard:
+                status = line.transport.status
+                return "no program came" if status.connected else "the line to the daemon is lost"
+    finally:
+        runner.batch_is_out, runner.waited = False, 0.0
+        line.inbox.extendleft(reversed(later))
