@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.quality import ablations, bootstrap, daemons, oracle, quick, runs, store, table
+from benchmarks.quality import (
+    ablations,
+    bootstrap,
+    daemons,
+    markdown,
+    oracle,
+    quick,
+    runs,
+    store,
+    table,
+)
 from benchmarks.quality.outcome import Outcome, row
 from benchmarks.quality.store import Cell
 
@@ -164,9 +174,9 @@ def test_statistics() -> None:
 
 
 def test_numbers_are_told_shortly() -> None:
-    told = [table.number(value) for value in (0.0185, -0.0021, 1.0, -0.0001)]
+    told = [markdown.number(value) for value in (0.0185, -0.0021, 1.0, -0.0001)]
     assert told == [".018", "-.002", "1.00", ".000"]
-    assert [table.percent(share) for share in (0, 0.004, 0.25, 1)] == [
+    assert [markdown.percent(share) for share in (0, 0.004, 0.25, 1)] == [
         "0 %",
         "0.4 %",
         "25 %",
@@ -277,3 +287,11 @@ def test_a_report_is_made_of_whatever_is_kept(
 )
 def test_a_clear_regression_is_told(excesses: list[float], complaints: int) -> None:
     assert len(quick.verdict(excesses)) == complaints
+
+
+def test_tables_are_put_between_the_marks_of_the_readme() -> None:
+    page = table.README.read_text(encoding="utf-8")
+    once = markdown.quote("| one |", page)
+
+    assert "<!-- tables -->\n| one |\n<!-- end of tables -->" in once
+    assert markdown.quote("| one |", once) == once

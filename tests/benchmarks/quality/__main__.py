@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         return quick.main()
     units = runs.missing(runs.METHODS, TASKS, oracle.SEEDS)
     units += runs.missing(runs.METHODS, oracle.LONG_TASKS, oracle.LONG_SEEDS, steps=oracle.LONG)
-    units += runs.missing(ours.ABLATED, TASKS, runs.ABLATION_SEEDS, runs.ABLATION_BASES)
+    units += runs.missing(tuple(ours.ABLATED), TASKS, runs.ABLATION_SEEDS, runs.ABLATION_BASES)
     failed = runs.carry_out(units, options.jobs)
     print(table.report())
     return 1 if failed else 0

@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Sequence
 
 from .daemons import serving
+from .markdown import markdown, number
 from .outcome import Row
 from .runs import Unit, measure
 from .store import Cell
-from .table import markdown, number
 from .tasks import DESIGN_SEED, own_steps
 
 METHOD = "lrpilot"

@@ -1,15 +1,19 @@
 """The tables of the quality benchmark, as Markdown, from what `runs` has kept.
 
-`python -m tests.benchmarks.quality.table` prints them without running anything.
+`python -m tests.benchmarks.quality.table [--write]` prints them without running anything, and
+puts them into the folder's README.
 """
 
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from . import bootstrap, oracle, ours, store
 from .bootstrap import Statistic
+from .markdown import markdown, number, percent, quote
 from .outcome import Row
 from .peers import PEERS
 from .runs import BASES
@@ -22,6 +26,7 @@ Groups = list[list[float]]  # one list per task and seed
 LOST = 0.3  # excess above which a run counts as lost
 NEAR = 1.05  # of the oracle's loss
 MISSING = "-"
+README = Path(__file__).with_name("README.md")
 METHODS = (*ours.USES, *PEERS)
 
 
@@ -240,23 +245,6 @@ def estimate(
     return f"{told(statistic(every))} [{told(low)}, {told(high)}]"
 
 
-def number(value: float) -> str:
-    """An excess, as the tables tell it: ".018"."""
-    text = f"{value:.3f}".replace("-0.000", "0.000")
-    return text.replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
-
-
-def percent(value: float) -> str:
-    """A share, as the tables tell it."""
-    return f"{100 * value:.1f} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
-
-
-def markdown(head: Sequence[object], lines: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, numbers to the right."""
-    rule = ("---", *("---:" for _ in head[1:]))
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (head, rule, *lines))
-
-
 def _places(rows: Iterable[Cell]) -> list[list[Cell]]:
     """Cells, those of one task and seed together."""
     found: dict[tuple[str, int], list[Cell]] = {}
@@ -278,4 +266,7 @@ def _split(kept: Mapping[str, Kept]) -> tuple[dict[str, Kept], dict[str, Kept]]:
 
 
 if __name__ == "__main__":
-    print(report())
+    tables = report()
+    print(tables)
+    if "--write" in sys.argv[1:]:
+        README.write_text(quote(tables, README.read_text(encoding="utf-8")), encoding="utf-8")
