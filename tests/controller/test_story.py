@@ -150,6 +150,7 @@ def test_the_whole_story_as_json() -> None:
         "cost": {"probe_steps": 0, "rolled_back_steps": 30, "wait_seconds": 0.5},
         "refusals": [{"step": 50, "signal": "divergence", "reason": "cooldown"}],
         "notices": [{"step": 61, "kind": "foreign_lr", "text": "somebody set the LR"}],
+        "search": None,
     }
     assert told.to_json() == expected
     assert list(told.to_json()) == list(expected)
@@ -258,11 +259,6 @@ def test_validations_are_not_training_losses() -> None:
     assert [p.step for p in told.points] == [0, 1]
     told = story(OPENED, samples([9], validation=(True,), lrs=((9.0,),)))
     assert (told.received, told.step, told.lrs) == (0, 0, (0.1, 0.01))
-
-
-def test_probe_steps() -> None:
-    told = story(OPENED, samples(range(6), program=(0, 0, 1, 1, 2, 0)))
-    assert told.cost.probe_steps == 3
 
 
 def test_a_decision_that_nobody_answered() -> None:

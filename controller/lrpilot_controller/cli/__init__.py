@@ -12,6 +12,7 @@ COMMANDS = {
     "serve": "run the daemon",
     "runs": "list the runs in the journal",
     "show": "tell a run's story: signals, decisions, outcomes, loss and LR",
+    "search": "search for the learning rate of a run that is training",
     "review": "open the Optuna dashboard on the decisions",
     "demo": "a run with an LR 30x too high, alone and under LRPilot",
 }

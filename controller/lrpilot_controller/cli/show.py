@@ -2,11 +2,14 @@
 
 import json
 import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import click
 
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
+from lrpilot_controller.cli.pictures import picture, search_picture
 from lrpilot_controller.story import DecisionTold, Story, story_of
 
 
@@ -32,16 +35,22 @@ def _lines(story: Story) -> list[str]:
         f"{story.received} losses recorded, {story.dropped} dropped, "
         f"{story.attempts} attempt{'s' * (story.attempts != 1)}",
     ]
+    if (progress := story.progress) is not None:
+        lines.append(
+            f"search: {progress.phase}, LR {progress.lr:.3g}, {100 * progress.share:.0f} % "
+            "of its budget"
+        )
     if any(math.isfinite(point.loss) for point in story.points):
         lines += ["", picture(story)]
+    lines += _search_lines(story)
     lines += ["", "signals:"] + [
         f"  step {s.step}: {s.kind} since step {s.since}, severity {s.severity:.2g}"
         + "".join(f", {name} {value:.4g}" for name, value in s.evidence.items())
         for s in story.signals
     ]
     lines += ["", "decisions:"]
-    for told in story.decisions:
-        lines += _decision_lines(told)
+    for told in _folded(story.decisions):
+        lines += _decision_lines(told) if isinstance(told, DecisionTold) else _program_line(told)
     lines += [f"  refused at step {r.step} ({r.signal}): {r.reason}" for r in story.refusals]
     lines += [f"notice at step {n.step} ({n.kind}): {n.text}" for n in story.notices]
     cost = story.cost
@@ -51,6 +60,50 @@ def _lines(story: Story) -> list[str]:
         f"{cost.wait_seconds:.2f} s waited",
     ]
     return lines
+
+
+def _search_lines(story: Story) -> list[str]:
+    """The newest search's result, and its picture."""
+    if not story.searches:
+        return []
+    result = story.searches[-1]
+    lines = [
+        "",
+        f"search: {result.end.replace('_', ' ')}, LR {result.lr:.4g} after {result.steps} steps: "
+        f"{result.reason}",
+    ]
+    for tried in result.candidates:
+        score = f"{tried.score:.4g}" if math.isfinite(tried.score) else "diverged"
+        lines.append(f"  LR {tried.lr:.4g}: {score} ({tried.steps} steps)")
+    drawn = search_picture(result)
+    return [*lines, "", drawn] if drawn else lines
+
+
+def _folded(decisions: Sequence[DecisionTold]) -> Iterator[DecisionTold | list[DecisionTold]]:
+    """The decisions, where the programs of one phase that follow each other are one list."""
+
+    def phase(told: DecisionTold) -> str | int:
+        program = told.decision.program
+        return told.decision.id if program is None else program.phase
+
+    for key, group in groupby(decisions, phase):
+        if isinstance(key, str):
+            yield list(group)
+        else:
+            yield from group
+
+
+def _program_line(told: list[DecisionTold]) -> list[str]:
+    programs = [t.decision.program for t in told if t.decision.program is not None]
+    lrs = [program.lr for program in programs]
+    low, high = min(lrs), max(lrs)
+    ids = f"{told[0].decision.id}" + f"-{told[-1].decision.id}" * (len(told) > 1)
+    return [
+        f"  {ids}. step {told[0].decision.step}: search, {programs[0].phase}: "
+        f"{len(told)} program{'s' * (len(told) != 1)} at LR {low:.3g}"
+        + f" to {high:.3g}" * (low < high)
+        + f", {sum(t.steps for t in told)} steps"
+    ]
 
 
 def _decision_lines(told: DecisionTold) -> list[str]:
@@ -73,35 +126,3 @@ def _decision_lines(told: DecisionTold) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "?" if value is None else f"{value:.4g}"
-
-
-def picture(story: Story, width: int = 90, height: int = 16) -> str:
-    """Loss and LR over the steps as text; what a rollback left is drawn with dots."""
-    import plotext as plt
-
-    finite = [p for p in story.points if math.isfinite(p.loss)]
-    kept = sorted(p.loss for p in finite if not p.left) or sorted(p.loss for p in finite)
-    top = kept[-1] + 0.5 * (kept[-1] - kept[0])  # a blow-up must not flatten the rest
-    plt.clear_figure()
-    plt.theme("clear")
-    plt.plot_size(width, height)
-    for left, marker, label in ((True, ".", "rolled back"), (False, "braille", "train loss")):
-        part = [p for p in finite if p.left is left]
-        if part:
-            plt.plot(
-                [p.step for p in part],
-                [min(p.loss, top) for p in part],
-                marker=marker,
-                label=label,
-            )
-    plt.title(f"train loss of {story.run}")
-    loss = plt.build()
-    plt.clear_figure()
-    plt.theme("clear")
-    plt.plot_size(width, max(7, height // 2))
-    applied = [p for p in story.points if math.isfinite(p.lr) and p.lr > 0]
-    if applied:
-        plt.plot([p.step for p in applied], [p.lr for p in applied], marker="braille")
-        plt.yscale("log")
-    plt.title("learning rate")
-    return str(plt.uncolorize(f"{loss}\n{plt.build()}"))  # it resets colours that it never set

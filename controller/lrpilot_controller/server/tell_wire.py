@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from lrpilot_controller.core.model import Outcome, Receipt
+from lrpilot_controller.core.model import Outcome, Receipt, SearchResult
 from lrpilot_controller.server import convert
-from lrpilot_controller.story import DecisionTold, Story
+from lrpilot_controller.story import DecisionTold, Progress, Story
 from lrpilot_proto.v1 import model_pb2, operator_pb2
 
 
@@ -36,7 +36,29 @@ def story_to(story: Story) -> operator_pb2.RunStory:
             operator_pb2.Point(step=p.step, loss=p.loss, lr=p.lr, left=p.left) for p in story.points
         ],
         notices=[f"step {notice.step}: {notice.text}" for notice in story.notices],
+        search=_search_to(story.searches[-1]) if story.searches else None,
+        searching=_progress_to(story.progress) if story.progress else None,
     )
+
+
+def _search_to(result: SearchResult) -> operator_pb2.SearchStory:
+    sweep = result.sweep
+    return operator_pb2.SearchStory(
+        end=result.end.value,
+        lr=result.lr,
+        steps=result.steps,
+        reason=result.reason,
+        reference=result.reference,
+        candidates=[
+            operator_pb2.SearchCandidate(lr=tried.lr, score=tried.score, steps=tried.steps)
+            for tried in result.candidates
+        ],
+        sweep=operator_pb2.SearchSweep(lrs=sweep.lrs, losses=sweep.losses) if sweep else None,
+    )
+
+
+def _progress_to(progress: Progress) -> operator_pb2.SearchProgress:
+    return operator_pb2.SearchProgress(phase=progress.phase, lr=progress.lr, share=progress.share)
 
 
 def _decision_to(told: DecisionTold) -> operator_pb2.DecisionStory:

@@ -2,13 +2,22 @@
 
 from lrpilot_controller.story.fold import tell
 from lrpilot_controller.story.lookup import find_run, stories, story_of
-from lrpilot_controller.story.model import Cost, DecisionTold, Notice, Point, Refusal, Story
+from lrpilot_controller.story.model import (
+    Cost,
+    DecisionTold,
+    Notice,
+    Point,
+    Progress,
+    Refusal,
+    Story,
+)
 
 __all__ = [
     "Cost",
     "DecisionTold",
     "Notice",
     "Point",
+    "Progress",
     "Refusal",
     "Story",
     "find_run",

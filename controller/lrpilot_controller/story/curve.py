@@ -15,6 +15,7 @@ class CurveSample(NamedTuple):
     step: int
     loss: float
     lr: float
+    probe: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Curve:
         steps: Sequence[int],
         losses: Sequence[float],
         lr: Callable[[int], float],
+        probe: Callable[[int], bool] = lambda i: False,
     ) -> None:
         """Takes the next samples of the series.
 
@@ -64,10 +66,11 @@ class Curve:
             steps: One per sample.
             losses: One per sample.
             lr: Gives the LR of the i-th of them; asked only for what is kept.
+            probe: Says whether a program ran the i-th of them; asked only for what is kept.
         """
 
         def sample(i: int) -> CurveSample:
-            return CurveSample(begin + i, attempt, steps[i], losses[i], lr(i))
+            return CurveSample(begin + i, attempt, steps[i], losses[i], lr(i), probe(i))
 
         begin, i = self._count, 0
         while i < len(losses):

@@ -21,6 +21,7 @@ from lrpilot_controller.core.model import (
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.story.curve import Curve
 from lrpilot_controller.story.model import Cost, DecisionTold, Notice, Point, Refusal, Story
+from lrpilot_controller.story.searching import SearchFold, is_of_search
 
 _KEPT = 100  # newest refusals and notices
 
@@ -81,7 +82,8 @@ class _Fold:
         self._received = 0
         self._signals: list[Signal] = []
         self._decisions: dict[int, DecisionTold] = {}
-        self._cost = Cost()
+        self._undone = 0
+        self._searches = SearchFold()
         self._refusals: deque[Refusal] = deque(maxlen=_KEPT)
         self._notices: deque[Notice] = deque(maxlen=_KEPT)
         self._on_probation: set[int] = set()
@@ -101,6 +103,12 @@ class _Fold:
                 self._receipt(attempt, receipt)
             case events.SnapshotTaken():
                 self._attempt(event.attempt).snapshots[event.snapshot] = event.step
+            case events.ProgramEnded():
+                self._searches.program_ended(event)
+            case events.FellBack():
+                self._searches.fell_back(event)
+            case events.SearchEnded(_, result):
+                self._searches.ended(result)
             case events.Noticed():
                 self._notices.append(Notice(event.step, event.kind, event.text))
             case events.SaidGoodbye(attempt) if attempt == self._current:
@@ -130,11 +138,16 @@ class _Fold:
             received=self._received,
             dropped=sum(attempt.dropped for attempt in self._attempts.values()),
             signals=tuple(self._signals),
-            decisions=tuple(self._decisions.values()),
-            cost=self._cost,
+            decisions=tuple(
+                replace(told, steps=self._searches.steps.get(told.decision.id, 0))
+                for told in self._decisions.values()
+            ),
+            cost=Cost(self._searches.probe_steps, self._undone, self._searches.wait_seconds),
             refusals=tuple(self._refusals),
             notices=tuple(self._notices),
             points=self._points(),
+            searches=tuple(self._searches.results),
+            progress=self._searches.progress,
         )
 
     def _attempt(self, name: str) -> _Attempt:
@@ -150,6 +163,7 @@ class _Fold:
         self._current = attempt.id
         self._stopped = False
         self._on_probation.clear()
+        self._searches.opened()
         self._step = self._lrs_step = attempt.start_step
         self._lrs = tuple(group.base_lr * attempt.scale for group in attempt.groups)
 
@@ -182,11 +196,9 @@ class _Fold:
             [samples.step[i] for i in train],
             [samples.loss[i] for i in train],
             lambda i: next(iter(lrs(i)), math.nan),
+            lambda i: samples.program[train[i]] != 0,
         )
         self._received += len(train)
-        if any(samples.program):
-            probe = sum(1 for i in train if samples.program[i])
-            self._cost = replace(self._cost, probe_steps=self._cost.probe_steps + probe)
         if self._alive(samples.attempt):
             last = samples.step[train[-1]]
             self._step = max(self._step, last + 1)
@@ -201,6 +213,7 @@ class _Fold:
         told = self._decisions.get(decision.id)
         if told is None or told.receipt is None:
             self._decisions[decision.id] = DecisionTold(decision, decision.status)
+            self._searches.decided(decision)
 
     def _receipt(self, name: str, receipt: Receipt) -> None:
         current = self._alive(name)
@@ -208,23 +221,22 @@ class _Fold:
         if told is None or told.receipt is not None:
             return
         self._decisions[receipt.decision_id] = replace(told, status=receipt.status, receipt=receipt)
-        wait = self._cost.wait_seconds + receipt.wait_seconds
-        self._cost = replace(self._cost, wait_seconds=wait)
+        self._searches.answered(told.decision, receipt)
         if receipt.status is not DecisionStatus.APPLIED:
             return
         decision, applied = told.decision, receipt.applied_step
-        if decision.action is not Action.PROGRAM and decision.restore_snapshot is not None:
+        search = is_of_search(decision)
+        if decision.restore_snapshot is not None and not search:
             attempt = self._attempt(name)
             before = attempt.steps_undone()
             since = attempt.snapshots.get(decision.restore_snapshot, applied)
             attempt.undone.append((since, applied))
-            undone = self._cost.rolled_back_steps + attempt.steps_undone() - before
-            self._cost = replace(self._cost, rolled_back_steps=undone)
+            self._undone += attempt.steps_undone() - before
         if current:
             self._stopped = self._stopped or decision.stop
             self._step = max(self._step, applied)
             self._apply(applied, receipt.lrs_after)
-            if decision.action is not Action.NOTE and told.outcome is None:
+            if decision.action is not Action.NOTE and told.outcome is None and not search:
                 self._on_probation.add(decision.id)
 
     def _measured(self, outcome: Outcome) -> None:
@@ -235,8 +247,11 @@ class _Fold:
     def _state(self) -> RunState:
         if self._stopped:
             return RunState.STOPPED
-        watched = RunState.PROBATION if self._on_probation else RunState.TRACKING
-        return self._ended or watched
+        if self._ended is not None:
+            return self._ended
+        if self._searches.active:
+            return RunState.SEARCHING
+        return RunState.PROBATION if self._on_probation else RunState.TRACKING
 
     def _points(self) -> tuple[Point, ...]:
         attempts = sorted(self._attempts.values(), key=attrgetter("index"))
@@ -250,5 +265,6 @@ class _Fold:
             return step >= ends[attempt] or any(a <= step < b for a, b in undone)
 
         return tuple(
-            Point(s.step, s.loss, s.lr, left(s.attempt, s.step)) for s in self._curve.samples()
+            Point(s.step, s.loss, s.lr, s.probe or left(s.attempt, s.step))
+            for s in self._curve.samples()
         )

@@ -10,6 +10,7 @@ from lrpilot_controller.core.model import (
     Outcome,
     Receipt,
     RunState,
+    SearchResult,
     Signal,
     SignalKind,
 )
@@ -25,7 +26,8 @@ class Point:
         step: The optimizer step that it belongs to.
         loss: May be NaN or infinite.
         lr: Of the first param group; NaN if the run has none.
-        left: The run went back behind it, by a rollback or by an older checkpoint.
+        left: The run went back behind it, by a rollback or by an older checkpoint; or a program of
+            a search ran it.
     """
 
     step: int
@@ -36,12 +38,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class DecisionTold:
-    """A decision, with the trainer's answer and what came of it, as far as they are known."""
+    """A decision, with the trainer's answer and what came of it, as far as they are known.
+
+    `steps` is how many its program ran.
+    """
 
     decision: Decision
     status: DecisionStatus
     receipt: Receipt | None = None
     outcome: Outcome | None = None
+    steps: int = 0
 
     @property
     def applied_step(self) -> int | None:
@@ -97,6 +103,15 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search is: the newest program's phase, its LR, and the budget's share before it."""
+
+    phase: str
+    lr: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """What `show` prints of a run.
 
@@ -109,6 +124,8 @@ class Story:
         refusals: The newest 100.
         notices: The newest 100.
         points: A thinned loss curve, in order of arrival; extremes survive the thinning.
+        searches: What each search ended with, in order.
+        progress: Of the search under way; None while there is none.
     """
 
     run: RunKey
@@ -125,6 +142,8 @@ class Story:
     refusals: tuple[Refusal, ...]
     notices: tuple[Notice, ...]
     points: tuple[Point, ...]
+    searches: tuple[SearchResult, ...] = ()
+    progress: Progress | None = None
 
     def summary(self) -> dict[str, Any]:
         """One line of `runs --json`."""
@@ -146,4 +165,5 @@ class Story:
             "cost": to_plain(self.cost),
             "refusals": to_plain(self.refusals),
             "notices": to_plain(self.notices),
+            "search": to_plain(self.searches[-1] if self.searches else None),
         }

@@ -66,7 +66,7 @@ class DecisionStory(_message.Message):
     def __init__(self, decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., outcome: _Optional[_Union[_model_pb2.Outcome, _Mapping]] = ...) -> None: ...
 
 class RunStory(_message.Message):
-    __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices")
+    __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices", "search", "searching")
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,8 @@ class RunStory(_message.Message):
     COST_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     NOTICES_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_FIELD_NUMBER: _ClassVar[int]
+    SEARCHING_FIELD_NUMBER: _ClassVar[int]
     summary: RunSummary
     telemetry: TelemetryCount
     signals: _containers.RepeatedCompositeFieldContainer[_model_pb2.Signal]
@@ -81,7 +83,55 @@ class RunStory(_message.Message):
     cost: _model_pb2.Cost
     points: _containers.RepeatedCompositeFieldContainer[Point]
     notices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., telemetry: _Optional[_Union[TelemetryCount, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_model_pb2.Signal, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[DecisionStory, _Mapping]]] = ..., cost: _Optional[_Union[_model_pb2.Cost, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
+    search: SearchStory
+    searching: SearchProgress
+    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., telemetry: _Optional[_Union[TelemetryCount, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_model_pb2.Signal, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[DecisionStory, _Mapping]]] = ..., cost: _Optional[_Union[_model_pb2.Cost, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ..., search: _Optional[_Union[SearchStory, _Mapping]] = ..., searching: _Optional[_Union[SearchProgress, _Mapping]] = ...) -> None: ...
+
+class SearchProgress(_message.Message):
+    __slots__ = ("phase", "lr", "share")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    LR_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    lr: float
+    share: float
+    def __init__(self, phase: _Optional[str] = ..., lr: _Optional[float] = ..., share: _Optional[float] = ...) -> None: ...
+
+class SearchStory(_message.Message):
+    __slots__ = ("end", "lr", "steps", "reason", "reference", "candidates", "sweep")
+    END_FIELD_NUMBER: _ClassVar[int]
+    LR_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_FIELD_NUMBER: _ClassVar[int]
+    end: str
+    lr: float
+    steps: int
+    reason: str
+    reference: float
+    candidates: _containers.RepeatedCompositeFieldContainer[SearchCandidate]
+    sweep: SearchSweep
+    def __init__(self, end: _Optional[str] = ..., lr: _Optional[float] = ..., steps: _Optional[int] = ..., reason: _Optional[str] = ..., reference: _Optional[float] = ..., candidates: _Optional[_Iterable[_Union[SearchCandidate, _Mapping]]] = ..., sweep: _Optional[_Union[SearchSweep, _Mapping]] = ...) -> None: ...
+
+class SearchCandidate(_message.Message):
+    __slots__ = ("lr", "score", "steps")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    score: float
+    steps: int
+    def __init__(self, lr: _Optional[float] = ..., score: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class SearchSweep(_message.Message):
+    __slots__ = ("lrs", "losses")
+    LRS_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    lrs: _containers.RepeatedScalarFieldContainer[float]
+    losses: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, lrs: _Optional[_Iterable[float]] = ..., losses: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Point(_message.Message):
     __slots__ = ("step", "loss", "lr", "left")

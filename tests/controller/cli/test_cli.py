@@ -1,6 +1,7 @@
 """The `lrpilot` command on a journal: `runs` and `show`, for a person and for a script."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,32 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lrpilot_controller.cli as command
-from lrpilot_controller.core.events import Event, Noticed, SaidGoodbye, SessionLost
-from lrpilot_controller.core.model import Action, Mode
+from lrpilot_controller.core.events import (
+    Decided,
+    Event,
+    Noticed,
+    ProgramEnded,
+    ReceiptArrived,
+    SaidGoodbye,
+    SearchEnded,
+    SessionLost,
+    SessionOpened,
+)
+from lrpilot_controller.core.model import (
+    Action,
+    Candidate,
+    Decision,
+    DecisionStatus,
+    Mode,
+    Plan,
+    Program,
+    Receipt,
+    SearchEnd,
+    SearchResult,
+    Segment,
+    Shape,
+    Sweep,
+)
 from lrpilot_controller.errors import NotFound
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.version import VERSION
@@ -201,6 +226,74 @@ def test_state_words(storage: Path, lrpilot: Lrpilot, steps: int, state: str) ->
     run.run(steps)
     record(storage, {"demo/now": events_of(run)})
     assert json.loads(said(lrpilot("show", "now", "--json")))["state"] == state
+
+
+# -- searches
+
+
+def program(number: int, phase: str, lr: float, share: float = 0.0) -> list[Event]:
+    """A program, from its decision to its result."""
+    segments = (Segment(Shape.CONSTANT, 0, 30, lr, lr),)
+    made = Program(number, segments, 30, Plan.scale(1.0, 0), phase=phase, lr=lr, share=share)
+    receipt = Receipt(number, DecisionStatus.APPLIED, 0, 0, 0, (0.1,), (lr,))
+    return [
+        Decided(Decision(number, Action.PROGRAM, "why", 0, 0, program=made)),
+        ReceiptArrived("t1", 2 * number, receipt),
+        ProgramEnded("t1", 2 * number + 1, number, 0, (1.0,) * 30, "length", 0),
+    ]
+
+
+PROBES = [
+    *program(1, "range test", 1e-6),
+    *program(2, "ladder", 0.01),
+    *program(3, "ladder", 0.0316, 0.46),
+    *program(4, "ladder", 0.1, 0.5),
+]
+
+
+def test_show_tells_how_far_a_search_is(storage: Path, lrpilot: Lrpilot) -> None:
+    record(storage, {"demo/now": [SessionOpened(ATTEMPT), *PROBES[:9]]})
+    text = said(lrpilot("show", "now"))
+    assert text.startswith("demo/now: searching, ")
+    assert "\nsearch: ladder, LR 0.0316, 46 % of its budget\n" in text
+
+
+def test_show_draws_what_a_search_found(storage: Path, lrpilot: Lrpilot) -> None:
+    lrs = tuple(10 ** (-6 + k / 4) for k in range(28))
+    sweep = Sweep(lrs, tuple(2.3 if lr < 1e-3 else 1.0 if lr < 0.3 else math.inf for lr in lrs))
+    tried = (Candidate(0.01, 0.9, 30), Candidate(0.0316, 0.4, 30), Candidate(0.1, math.inf, 8))
+    reason = "0.0316 won of 3 LRs"
+    found = SearchResult(SearchEnd.FOUND, 0.03, 120, reason, 2.3, tried, sweep)
+    record(storage, {"demo/found": [SessionOpened(ATTEMPT), *PROBES, SearchEnded("t1", found)]})
+    text = said(lrpilot("show", "found"))
+    for part in (
+        "search: found, LR 0.03 after 120 steps: 0.0316 won of 3 LRs",
+        "LR 0.0316: 0.4 (30 steps)",
+        "LR 0.1: diverged (8 steps)",
+        "loss against learning rate",
+        "chosen: 0.03",
+        "range test",
+        "1e-6",
+        "\n  1. step 0: search, range test: 1 program at LR 1e-06, 30 steps\n",
+        "\n  2-4. step 0: search, ladder: 3 programs at LR 0.01 to 0.1, 90 steps\n",
+    ):
+        assert part in text
+    assert "of its budget" not in text
+    assert all(len(line) <= 160 for line in text.splitlines())
+    told = json.loads(said(lrpilot("show", "found", "--json")))
+    assert len(told["decisions"]) == 4
+    assert told["search"]["end"] == "found"
+    assert told["search"]["candidates"][2]["score"] == "Infinity"
+
+
+def test_show_draws_nothing_for_a_search_that_tried_nothing(
+    storage: Path, lrpilot: Lrpilot
+) -> None:
+    ended = SearchResult(SearchEnd.FELL_BACK, 0.1, 0, "no word within 250 ms")
+    record(storage, {"demo/back": [SessionOpened(ATTEMPT), SearchEnded("t1", ended)]})
+    text = said(lrpilot("show", "back"))
+    assert "search: fell back, LR 0.1 after 0 steps: no word within 250 ms" in text
+    assert "loss against learning rate" not in text
 
 
 # -- which run is meant

@@ -1,0 +1,90 @@
+"""The daemon, for the commands that need one: where it is, and what it answers."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+
+from lrpilot_controller.errors import ConfigError, LRPilotError, NoDaemon, NotFound, NotNow
+from lrpilot_controller.server.address import Address
+from lrpilot_proto.rendezvous import default_storage, private_dir, socket_path
+from lrpilot_proto.v1 import operator_pb2_grpc
+
+TIMEOUT_S = 10.0
+OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+
+_ERRORS: dict[grpc.StatusCode, type[LRPilotError]] = {
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: NotNow,
+}
+
+Ask = Callable[[str, Any], Any]
+"""Calls a method of the Operator service, by name, and returns its answer."""
+
+
+def address_of(storage: Path | None) -> Address:
+    """Where the daemon listens, found as a trainer finds it.
+
+    `--storage` if it was given; else `$LRPILOT_ADDRESS`, else the user's own storage.
+
+    Raises:
+        ConfigError: `$LRPILOT_ADDRESS` is no address, or others can enter the socket's directory.
+    """
+    named = os.environ.get("LRPILOT_ADDRESS", "").strip()
+    if storage is None and named and named != "auto":
+        if named.startswith("unix:"):
+            path = Path(named.removeprefix("unix:").removeprefix("//")).expanduser()
+            named = f"unix:{path}"
+        try:
+            return Address.parse(named)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("--listen ", "$LRPILOT_ADDRESS=", 1)) from None
+    path = socket_path(storage or default_storage())
+    try:
+        if path.parent.exists():
+            private_dir(path.parent)  # in a shared /tmp it may be a stranger's
+    except OSError as error:
+        raise ConfigError(str(error)) from error
+    return Address(path=path)
+
+
+def _target(address: Address) -> str:
+    """As grpc wants it."""
+    return f"unix:{quote(str(address.path))}" if address.path else str(address)
+
+
+@contextmanager
+def operator(storage: Path | None) -> Iterator[Ask]:
+    """A line to the daemon.
+
+    Raises, within its body:
+        NoDaemon: none answers.
+        NotFound: it knows no such run.
+        NotNow: the run is not in a state for it.
+        LRPilotError: it refuses for another reason.
+    """
+    address = address_of(storage)
+    with grpc.insecure_channel(_target(address), options=OPTIONS) as channel:
+        stub = operator_pb2_grpc.OperatorServiceStub(channel)  # type: ignore[no-untyped-call]
+
+        def ask(method: str, request: Any) -> Any:
+            try:
+                return getattr(stub, method)(request, timeout=TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise _explained(error, address) from None
+
+        yield ask
+
+
+def _explained(error: grpc.RpcError, address: Address) -> LRPilotError:
+    code, details = error.code(), error.details()
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return NoDaemon(
+            f"no daemon answers at {address} ({details}): this needs the daemon that the training "
+            "process uses. Give its --storage, or set LRPILOT_ADDRESS as for the training process"
+        )
+    return _ERRORS.get(code, LRPilotError)(details)
