@@ -1,4 +1,5 @@
-"""Decisions as Optuna trials: the review copy of the journal, and the only place that uses optuna.
+"""Decisions and searches as Optuna trials, and what earlier runs found: all that uses optuna.
 
-Nothing here imports optuna before there is a decision to record.
+The trials are a review copy of the journal. Nothing here imports optuna before there is one to
+write or to read.
 """

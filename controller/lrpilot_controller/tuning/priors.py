@@ -27,6 +27,8 @@ NEWEST = 20
 NEAR = 0.01  # of the best value: nobody can tell two such runs apart
 HORIZONS = (0.8, 1.25)
 NO_RUN = "no earlier run of this job"
+# A daemon is mostly started by the very trainer that asks, and Optuna takes a second to load.
+LOADED_S, LOADING_S = 0.2, 2.0
 # Whoever asks does not wait longer than this by far.
 _LOCK_S = 0.1
 
@@ -41,8 +43,14 @@ class JobPriors:
     def __init__(self, storage: Path) -> None:
         self._memory = _Memory(storage / studies.TRIALS)
         self._queue: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._loaded = threading.Event()
         self._thread = threading.Thread(target=self._work, name="lrpilot-priors", daemon=True)
         self._thread.start()
+
+    @property
+    def deadline_s(self) -> float:
+        """How long an answer is worth waiting for, in seconds: longer while Optuna loads."""
+        return LOADED_S if self._loaded.is_set() else LOADING_S
 
     def ask(self, run: RunKey, attempt: Attempt) -> "Future[PriorAnswered]":
         """The LR that did best in earlier runs of this job; None where there is none.
@@ -61,6 +69,7 @@ class JobPriors:
     def _work(self) -> None:
         with suppress(Exception):  # whoever asks is told
             self._memory.open()
+        self._loaded.set()
         while (question := self._queue.get()) is not None:
             run, attempt, answer = question
             if not answer.set_running_or_notify_cancel():

@@ -72,6 +72,8 @@ class Link:
 class Priors:
     """Answers as it is told to, and counts the questions."""
 
+    deadline_s = 0.2
+
     def __init__(self, answer: PriorAnswered | Exception | None) -> None:
         self.answer = answer
         self.asked: list[tuple[RunKey, str]] = []

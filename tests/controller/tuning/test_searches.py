@@ -32,6 +32,7 @@ from lrpilot_controller.core.model import (
     Shape,
 )
 from lrpilot_controller.journal import RunKey, SqlJournal
+from lrpilot_controller.tuning.dashboard import Review
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
 
@@ -252,13 +253,15 @@ def test_everything_is_written_once(
 
 
 def test_decisions_and_searches_do_not_mix(
-    searching: Searching, told: Callable[[str], list[Trial]]
+    searching: Searching, told: Callable[[str], list[Trial]], storage: Path
 ) -> None:
     searching.ladder()
     searching.ended()
     searching.run.decide(90)
     assert len(told("demo/interventions/divergence/adam")) == 1
     assert len(told("demo/runs")) == 1
+    with Review.open(storage) as review:
+        assert [link.decision for link in review.links()] == [90]
 
 
 # -- the ladder
@@ -448,6 +451,15 @@ def test_a_file_that_is_broken_is_an_error_in_words(storage: Path, database: Pat
     priors = JobPriors(storage)
     error = priors.ask(RunKey("demo", "new"), ATTEMPT).exception(30)
     assert "not a database" in str(error)
+    priors.close(10)
+
+
+def test_a_moment_is_enough_once_everything_is_loaded(
+    storage: Path, until: Callable[[Callable[[], object]], None]
+) -> None:
+    priors = JobPriors(storage)
+    assert priors.deadline_s in (0.2, 2.0)
+    until(lambda: priors.deadline_s == 0.2)
     priors.close(10)
 
 
