@@ -166,7 +166,7 @@ def _outcome(final: float, steps_outside: int, records: list[Record], searched: 
     waits: list[float] = []
     ramps: dict[int, int] = {}
     lr: float | None = None
-    declined = searched  # where no search found anything, it declined
+    declined, note = searched, "no search began" if searched else ""
     for record in records:
         match record.event:
             case events.Decided(decision):
@@ -180,6 +180,7 @@ def _outcome(final: float, steps_outside: int, records: list[Record], searched: 
             case events.SearchEnded(result=result):
                 declined = result.end not in (SearchEnd.FOUND, SearchEnd.REUSED)
                 lr = None if declined else result.lr
+                note = f"{result.end}: {result.reason}" if declined else ""
     waits = [wait for wait in waits if wait > 0]
     return Outcome(
         final,
@@ -189,4 +190,5 @@ def _outcome(final: float, steps_outside: int, records: list[Record], searched: 
         wait_s=sum(waits),
         longest_wait_s=max(waits, default=0.0),
         declined=declined,
+        note=note,
     )

@@ -21,7 +21,8 @@ class Outcome:
         waits: How often training waited for a controller.
         wait_s: The seconds of all waits together.
         longest_wait_s: The seconds of the longest one.
-        declined: A search was asked for, and said that it could not tell.
+        declined: A search was asked for, and found nothing.
+        note: Why, in words.
     """
 
     final: float
@@ -31,6 +32,7 @@ class Outcome:
     wait_s: float = 0.0
     longest_wait_s: float = 0.0
     declined: bool = False
+    note: str = ""
 
     @property
     def non_finite(self) -> bool:
@@ -52,6 +54,7 @@ def row(outcome: Outcome, oracle: float, uninformed: float) -> Row:
         "wait_s": round(outcome.wait_s, 4),
         "longest_wait_s": round(outcome.longest_wait_s, 4),
         "declined": outcome.declined,
+        "note": outcome.note,
     }
     return numbers | {key: value for key, value in extra.items() if value}
 
