@@ -159,7 +159,7 @@ RESULT = SearchResult(
     240,
     "the lowest of 7",
     2.31,
-    (Candidate(0.0316, 0.4, 30, 6), Candidate(0.316, math.inf, 9, 7)),
+    (Candidate(0.0316, 0.4, 30), Candidate(0.316, math.inf, 9)),
     Sweep((1e-6, 1e-3), (2.3, math.inf)),
 )
 
