@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from lrpilot import checkpoint
 from lrpilot.client.base import Transport
@@ -13,23 +13,16 @@ from lrpilot.decisions import Judge
 from lrpilot.helm import Helm
 from lrpilot.line import Line, Stamp
 from lrpilot.losses import LossReader
-from lrpilot.opening import await_program
+from lrpilot.opening import await_program, why_no_search
 from lrpilot.patience import Patience
-from lrpilot.plan import Bounds, plan_from_state
+from lrpilot.plan import BoundsOf, plan_from_state
 from lrpilot.rates import Rates
 from lrpilot.run import RunInfo
 from lrpilot.snapshots import SnapshotKeeper
 from lrpilot.trainer import TrainerPort
+from lrpilot_proto.v1 import session_pb2
 
 log = logging.getLogger("lrpilot")
-
-
-class BoundsOf(Protocol):
-    """The bounds of the first param group's LR."""
-
-    def __call__(self, base_lr: float, /, searched: bool = False) -> Bounds:
-        """The bounds, given that LR at the start, and whether a search may leave it far behind."""
-        ...
 
 
 class Attempt:
@@ -41,7 +34,9 @@ class Attempt:
         run: what the daemon is told of this run.
         losses: reads loss values, without waiting for a device.
         bounds_of: the bounds of the first param group's LR.
-        connect_timeout: seconds that a search may be waited for before step 0.
+        connect_timeout: seconds that the daemon may be waited for where no step runs: before
+            step 0, and in front of a search of its own.
+        waited: how many of them were spent before this.
     """
 
     def __init__(
@@ -52,6 +47,7 @@ class Attempt:
         losses: LossReader,
         bounds_of: BoundsOf,
         connect_timeout: float = 10.0,
+        waited: float = 0.0,
     ) -> None:
         self._trainer = trainer
         self._transport = transport  # asked for its status, also after the end
@@ -59,7 +55,7 @@ class Attempt:
         self._run = run
         self._losses = losses
         self._bounds_of = bounds_of
-        self._connect_timeout = connect_timeout
+        self._connect_timeout, self._waited = connect_timeout, waited
         self._rates = Rates(trainer, bounds_of(trainer.base_lrs[0]), self._foreign_lr)
         self._stamp = Stamp()
         self._started = self._opened = self._begun = self._closed = False
@@ -82,8 +78,8 @@ class Attempt:
     def start(self) -> None:
         """Take the snapshot of the state that the run starts with, and begin a search if wanted.
 
-        Adapters call it before the first optimizer step, once its batch was fetched. It waits for
-        the search's first program, at most what is left of `connect_timeout`.
+        Adapters call it before the first optimizer step, once its batch was fetched. Waits for
+        a search's first program, at most what is left of `connect_timeout`.
         """
         line, control = self._line, self._control
         if line is None or control is None or self._started:
@@ -95,9 +91,11 @@ class Attempt:
                 self._run = replace(self._run, search=False)
             if self._run.search:
                 self._open(line)
-                why = await_program(control, self._connect_timeout, welcomed=False)
+                left = max(0.0, self._connect_timeout - self._waited)
+                why = await_program(control, left, welcomed=False)
                 if why:
-                    self._only_guard(line, why)
+                    self._no_search(control, why)
+                    self._reopen(line)
         except Exception as error:
             self._give_up(error)
 
@@ -184,8 +182,7 @@ class Attempt:
         if self._opened:
             raise RuntimeError("load_state_dict comes before the first pilot.step of an attempt")
         if self._run.search and self._control is not None:
-            log.warning("LRPilot: no search: a state was loaded; this run is only guarded")
-            self._control.replay.stop()
+            self._no_search(self._control, "a state was loaded")
         self._run = self._run.resuming(state)
         rates.step, self._stamp.branch = state["step"], state["branch"]
         self._judge.last_id = state["last_decision"]
@@ -223,36 +220,63 @@ class Attempt:
 
     def _want_search(self) -> None:
         """Ask for a search when the session opens, where one can be carried out."""
-        why = self._cannot_search()
-        self._run = replace(self._run, search=not why)
+        control = self._control
+        if control is None:
+            return
+        why = why_no_search(self._run, control)
         if why:
-            log.warning("LRPilot: no search: %s; this run is only guarded", why)
-        elif self._control is not None:
-            self._set_bounds(searched=True)
-            self._control.replay.record()
+            self._no_search(control, why)
+            return
+        self._run = replace(self._run, search=True, searched=True)
+        self._set_bounds(searched=True)
+        control.replay.record()
 
-    def _cannot_search(self) -> str:
-        if self._run.world_size > 1:
-            return f"{self._run.world_size} ranks"
-        if self._run.mode != "auto":
-            return f"mode={self._run.mode!r} writes nothing"
-        if self._control is None or not self._control.can_search:
-            return "without model=... there is no state to come back to"
-        return ""
+    def _ask_search(self) -> bool:
+        """Ask for a search, before step 0 or in mid-run; returns whether one may come."""
+        line, control, asked = self._line, self._control, self._run.search and not self._started
+        if line is None or control is None:
+            return False
+        if asked or control.runner.searching:
+            return True
+        if not self._opened and self._run.resumes is None:
+            self._want_search()
+            return self._run.search
+        why = why_no_search(self._run, control)
+        if why:
+            self._no_search(control, why)
+            return False
+        request = session_pb2.Request(kind="search", step=self._rates.step)
+        line.report(session_pb2.Report(request=request))
+        return True
+
+    def _await_search(self) -> None:
+        """Wait for a search that was asked for in mid-run, where no step runs meanwhile."""
+        control = self._control
+        if control is None or self._line is None or control.runner.searching:
+            return
+        try:
+            why = await_program(control, self._connect_timeout, welcomed=True)
+            if why:
+                self._no_search(control, why)
+        except Exception as error:
+            self._give_up(error)
 
     def _set_bounds(self, *, searched: bool) -> None:
         base = self._rates.base_lrs[0]
         self._rates.bounds = self._bounds_of(base, True) if searched else self._bounds_of(base)
 
-    def _only_guard(self, line: Line, why: str) -> None:
-        """The first program did not come: what comes late would cost steps."""
-        assert self._control is not None
+    def _no_search(self, control: Control, why: str) -> None:
         log.warning("LRPilot: no search: %s; this run is only guarded", why)
-        self._control.replay.stop()
+        control.replay.stop()
         self._run = replace(self._run, search=False)
-        if self._hello.search:
-            self._hello.search = False
-            line.transport.open(self._hello)
+
+    def _reopen(self, line: Line) -> None:
+        """The first program did not come; one that came late would cost steps."""
+        self._run = replace(self._run, searched=False)
+        self._set_bounds(searched=False)
+        bounds = self._rates.bounds
+        self._hello.search, self._hello.min_lr, self._hello.max_lr = False, bounds.low, bounds.high
+        line.transport.open(self._hello)
 
     def _foreign_lr(self, text: str) -> None:
         if self._line is not None:

@@ -44,7 +44,7 @@ def save(
         "last_decision": last_decision,
         "generation": generation,
         "plan": plan_to_state(plan),
-        "searched": run.search or run.searched,
+        "searched": run.searched,
         "native_lrs": native_lrs,
         "base_lrs": list(rates.base_lrs),
     }

@@ -9,7 +9,7 @@ from lrpilot.decisions import Judge
 from lrpilot.helm import Helm, NotHeld
 from lrpilot.losses import LossReader
 from lrpilot.patience import Patience
-from lrpilot.plan import PlanError
+from lrpilot.plan import Bounds, Plan, PlanError
 from lrpilot.replay import Replay
 from lrpilot.runner import Runner
 from lrpilot_proto.v1 import model_pb2, session_pb2
@@ -192,6 +192,26 @@ class Control:
             yield replay.serve(batch)
             del batch
             went_on = False
+
+    def finish(self, steps: int) -> None:
+        """Lead from the LR in force to 0 in a straight line, over so many steps from here on.
+
+        An open program and its search end first. An observer only reports it.
+        """
+        rates = self._rates
+        if self._controls:
+            self.give_up()
+            kind = rates.plan.message.kind if rates.plan else model_pb2.PLAN_KIND_SCALE
+            line = model_pb2.Segment(
+                shape=model_pb2.SHAPE_LINEAR,
+                start=rates.step,
+                end=rates.step + steps,
+                start_value=rates.in_force(kind),
+            )
+            plan = model_pb2.Plan(kind=kind, segments=[line])
+            rates.follow(Plan(plan, Bounds(0.0, rates.bounds.high), rates.base_lrs))
+        request = session_pb2.Request(kind="finish", step=rates.step, steps=steps)
+        self._line.report(session_pb2.Report(request=request))
 
     def give_up(self) -> None:
         """Nobody decides any more: the run's own state and plan, if a program has the live one."""

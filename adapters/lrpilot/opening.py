@@ -1,12 +1,13 @@
-"""The wait for a search's first program: before step 0, or in front of a search of its own."""
+"""Whether a run can be searched, and the wait for a search's first program.
 
-import logging
+That is before step 0, or in front of a search of its own: no step runs meanwhile.
+"""
+
 import time
 
 from lrpilot.client.base import Message
 from lrpilot.control import Control
-
-log = logging.getLogger("lrpilot")
+from lrpilot.run import RunInfo
 
 
 def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
@@ -46,3 +47,14 @@ def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
     finally:
         runner.batch_is_out, runner.waited = False, 0.0
         line.inbox.extendleft(reversed(later))
+
+
+def why_no_search(run: RunInfo, control: Control) -> str:
+    """Why a run cannot be searched, for a person; empty where it can."""
+    if run.world_size > 1:
+        return f"{run.world_size} ranks are only observed"
+    if run.mode != "auto":
+        return f"mode={run.mode!r} writes nothing"
+    if not control.can_search:
+        return "without snapshots of the model there is no state to come back to"
+    return ""

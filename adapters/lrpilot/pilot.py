@@ -5,7 +5,7 @@ I/O, takes no contended lock and never raises for a fault of the controller: wha
 there, training goes on with the plan in force.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from lrpilot.attempt import Attempt
@@ -99,6 +99,66 @@ class Pilot(Attempt):
             yield batch
             del batch
 
+    def search(
+        self,
+        step_fn: Callable[[T], Any] | None = None,
+        loader: Iterable[T] | None = None,
+    ) -> None:
+        """Search the LR: from the training loop, or here and now.
+
+        Without arguments the daemon is asked, and the programs of the search run in the loop that
+        goes on. With both, the search runs before this returns: found, declined, or given up
+        because no daemon answered within `connect_timeout`. `attach(search=True)` asks as well;
+        nothing is asked for twice.
+
+        Args:
+            step_fn: makes one whole training step on a batch (forward, backward, optimizer step,
+                gradients set to zero) and returns its loss.
+            loader: gives the batches, from its beginning as often as is needed.
+
+        Raises:
+            TypeError: one of the two is given without the other.
+            ValueError: the loader has no batch.
+        """
+        if (step_fn is None) != (loader is None):
+            raise TypeError("search takes step_fn and loader together, or neither")
+        began = self._started
+        if not self._ask_search() or step_fn is None or loader is None:
+            return
+        if began and not self.searching and self._control is not None:
+            self._control.replay.record()
+        for batch in self.batches(_again(loader)):  # which waits for the search before step 0
+            if began:
+                self._await_search()
+                began = False
+            if not self.searching or self.should_stop:
+                return
+            self.step(step_fn(batch))
+            if not self.searching or self.should_stop:
+                return
+        self.settle()  # the loader gave out: the search goes on in the loop
+
+    def finish(self, steps: int) -> None:
+        """Decay from here on: a straight line from the LR in force to 0 over `steps`.
+
+        For runs whose horizon was not known, or has changed. It begins at once, whether a daemon
+        answers or not; an open program ends first.
+
+        Args:
+            steps: optimizer steps that are still to be made.
+
+        Raises:
+            ValueError: not a whole number of 1 or more.
+        """
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps={steps!r}: a whole number >= 1")
+        if self._line is None or self._control is None:
+            return
+        try:
+            self._control.finish(steps)
+        except Exception as error:
+            self._give_up(error)
+
     @property
     def lrs(self) -> list[float]:
         """The LR of each param group, as the optimizer has it now."""
@@ -139,3 +199,17 @@ class Pilot(Attempt):
             self._snapshots,
             self._patience.seconds,
         )
+
+
+def _again(loader: Iterable[T]) -> Iterator[T]:
+    """The loader's batches, from its beginning as often as it has one."""
+    empty = True
+    while True:
+        ended = True
+        for batch in loader:
+            yield batch
+            empty = ended = False
+        if empty:
+            raise ValueError("search: the loader has no batch")
+        if ended:
+            return

@@ -4,18 +4,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from lrpilot_proto.v1 import model_pb2
+
+# Stairs of a step segment, triangles of a cyclical one.
+FEWEST = {model_pb2.SHAPE_STEP: 2, model_pb2.SHAPE_CYCLICAL: 1}
 
 
 class PlanError(ValueError):
     """A plan that cannot be followed."""
 
 
-def _shape(shape: int, f: float, v0: float, v1: float) -> float:
+def _shape(shape: int, step: int, length: int, v0: float, v1: float, count: int) -> float:
+    """The value after `step` of `length` steps, both whole numbers so that stairs are exact."""
+    f = step / length
     match shape:
         case model_pb2.SHAPE_CONSTANT:
             return v0
@@ -27,6 +32,14 @@ def _shape(shape: int, f: float, v0: float, v1: float) -> float:
             part = math.sqrt(f)
         case model_pb2.SHAPE_EXPONENTIAL:
             return v0 * math.pow(v1 / v0, f)
+        case model_pb2.SHAPE_STEP:
+            stair = min(step * count // length, count - 1)
+            part = stair / (count - 1)
+            if v0 > 0 and v1 > 0 and 0 < stair < count - 1:
+                return v0 * math.pow(v1 / v0, part)
+        case model_pb2.SHAPE_CYCLICAL:
+            phase = step * count % length / length
+            part = 1 - abs(2 * phase - 1)
         case _:
             raise PlanError(f"unknown segment shape {shape}: the daemon is newer than this trainer")
     return v0 * (1 - part) + v1 * part  # exact at both ends, however far they are apart
@@ -38,6 +51,14 @@ class Bounds:
 
     low: float
     high: float
+
+
+class BoundsOf(Protocol):
+    """The bounds of the first param group's LR."""
+
+    def __call__(self, base_lr: float, /, searched: bool = False) -> Bounds:
+        """The bounds, given that LR at the start, and whether a search may leave it far behind."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +95,7 @@ class Plan:
         self.ramp = ramp if ramp and ramp.steps > 0 else None
         self._replaces = message.kind == model_pb2.PLAN_KIND_REPLACE
         self._segments = [
-            (s.start, s.end, s.shape, s.start_value, s.end_value) for s in message.segments
+            (s.start, s.end, s.shape, s.start_value, s.end_value, s.count) for s in message.segments
         ]
         self._check()
         first = base_lrs[0]
@@ -91,14 +112,17 @@ class Plan:
             raise PlanError(f"unknown plan kind {self.message.kind}: factor or LR?")
         if not self._segments:
             raise PlanError("the plan has no segment")
-        for start, end, shape, v0, v1 in self._segments:
+        for start, end, shape, v0, v1, count in self._segments:
             if end <= start:
                 raise PlanError(f"segment [{start}, {end}) is empty")
             if not all(math.isfinite(v) and v >= 0 for v in (v0, v1)):
                 raise PlanError(f"segment [{start}, {end}) has values {v0}, {v1}: finite, >= 0")
             if shape == model_pb2.SHAPE_EXPONENTIAL and not (v0 > 0 and v1 > 0):
                 raise PlanError(f"segment [{start}, {end}): exponential values must be > 0")
-            _shape(shape, 0.5, v0, v1)
+            fewest = FEWEST.get(shape, 0)
+            if count < fewest:
+                raise PlanError(f"segment [{start}, {end}) counts {count}: at least {fewest}")
+            _shape(shape, 1, 2, v0, v1, count)
         if any(b[0] < a[1] for a, b in pairwise(self._segments)):
             raise PlanError("the plan's segments overlap or are out of order")
 
@@ -117,13 +141,13 @@ class Plan:
         return ramp.value + (self._curve(ramp.start + ramp.steps) - ramp.value) * f
 
     def _curve(self, step: int) -> float:
-        start, end, shape, v0, v1 = self._segments[0]
+        start, end, shape, v0, v1, count = self._segments[0]
         for segment in self._segments[1:]:
             if segment[0] > step:
                 break
-            start, end, shape, v0, v1 = segment
-        f = min(max((step - start) / (end - start), 0.0), 1.0)
-        return _shape(shape, f, v0, v1)
+            start, end, shape, v0, v1, count = segment
+        length = end - start
+        return _shape(shape, min(max(step - start, 0), length), length, v0, v1, count)
 
     def lr(self, group: int, native: float, step: int) -> float:
         """The LR of `group` at `step`, within the bounds.

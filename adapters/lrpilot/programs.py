@@ -94,6 +94,14 @@ class OpenProgram:
         return "length" if step - self.first_step >= self.message.length else ""
 
 
+def progress_of(message: model_pb2.Program) -> str:
+    """How far a search is, in one line for a person."""
+    return (
+        f"LRPilot search: {message.phase or 'program'}, LR {message.lr:.3g}, "
+        f"{100 * message.share:.0f} % of its budget"
+    )
+
+
 def plan_of(
     program: model_pb2.Program, first_step: int, bounds: Bounds, base_lrs: Sequence[float]
 ) -> Plan:

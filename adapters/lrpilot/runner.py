@@ -9,7 +9,7 @@ from lrpilot.helm import Helm
 from lrpilot.losses import LossReader, Row
 from lrpilot.patience import Patience
 from lrpilot.plan import Bounds, Plan
-from lrpilot.programs import OpenProgram, fallback_of, plan_of
+from lrpilot.programs import OpenProgram, fallback_of, plan_of, progress_of
 from lrpilot.replay import Replay
 from lrpilot.trainer import ASIDE_SLOT, OWN_SLOT
 from lrpilot_proto.v1 import model_pb2, session_pb2
@@ -74,9 +74,9 @@ class Runner:
         return self._phase is not Phase.RUNNING
 
     @property
-    def message(self) -> model_pb2.Program | None:
-        """The program of the search that was begun last; None without a search."""
-        return self._program.message if self._program else None
+    def progress(self) -> str:
+        """How far the search is, in one line; empty without one."""
+        return progress_of(self._program.message) if self._program else ""
 
     @property
     def own_plan(self) -> Plan | None:
@@ -286,24 +286,11 @@ class Runner:
         for slot in (OWN_SLOT, ASIDE_SLOT):
             helm.trainer.discard(slot)
 
-    # -- for people
-
-    @property
-    def progress(self) -> str:
-        """How far the search is, in one line; empty without one."""
-        message = self.message
-        if message is None:
-            return ""
-        return (
-            f"LRPilot search: {message.phase or 'program'}, LR {message.lr:.3g}, "
-            f"{100 * message.share:.0f} % of its budget"
-        )
-
     def _tell_phase(self, message: model_pb2.Program) -> None:
         phase = message.phase or "program"
         if phase != self._told:
             self._told = phase
-            log.info("%s", self.progress)
+            log.info("%s", progress_of(message))
 
 
 def _id(message: model_pb2.Program | model_pb2.Decision, name: str) -> int | None:

@@ -110,6 +110,7 @@ class Search:
         batches: bool = True,
         daemon: FakeDaemon | None = None,
     ) -> None:
+        torch.set_num_threads(1)  # the model is small, and other tests run beside this one
         torch.manual_seed(0)
         self.model = torch.nn.Sequential(
             torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3)

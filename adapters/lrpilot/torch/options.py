@@ -96,8 +96,9 @@ class Options:
         self._bounds(trainer.base_lrs[0])  # a wrong one is told before anybody is waited for
         began = time.monotonic()
         transport = None if inert else self._connect()
-        left = max(0.0, self.connect_timeout - (time.monotonic() - began))
-        return Pilot(trainer, transport, info, TorchLosses(), self._bounds, left)
+        waited = time.monotonic() - began
+        losses = TorchLosses()
+        return Pilot(trainer, transport, info, losses, self._bounds, self.connect_timeout, waited)
 
     def _info(self, world: int, job: str, *, observe: bool = False) -> RunInfo:
         return RunInfo(
