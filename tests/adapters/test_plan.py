@@ -111,6 +111,85 @@ def test_a_segment_stays_between_its_ends(
     assert min(v0, v1) * (1 - 1e-9) <= value <= max(v0, v1) * (1 + 1e-9)
 
 
+# -- stairs and triangles
+
+STEP, CYCLICAL = model_pb2.SHAPE_STEP, model_pb2.SHAPE_CYCLICAL
+
+
+def counted(shape: Any, start: int, end: int, v0: float, v1: float, count: int) -> Plan:
+    segment = model_pb2.Segment(
+        shape=shape, start=start, end=end, start_value=v0, end_value=v1, count=count
+    )
+    return Plan(model_pb2.Plan(kind=REPLACE, segments=[segment]), WIDE, (0.1,))
+
+
+def test_stairs_are_equally_long_and_the_same_factor_apart() -> None:
+    made = counted(STEP, 10, 40, 0.8, 0.2, 3)
+    assert [made.value(k) for k in (0, 10, 19)] == [0.8] * 3
+    assert [made.value(k) for k in (20, 29)] == pytest.approx([0.4] * 2)
+    assert [made.value(k) for k in (30, 39, 40, 99)] == [0.2] * 4
+
+
+def test_stairs_to_zero_are_the_same_difference_apart() -> None:
+    made = counted(STEP, 0, 30, 0.8, 0.0, 3)
+    assert [made.value(k) for k in (0, 10, 20, 30)] == pytest.approx([0.8, 0.4, 0.0, 0.0])
+
+
+def test_triangles_lead_there_and_back() -> None:
+    made = counted(CYCLICAL, 100, 140, 0.1, 0.5, 2)
+    values = [made.value(k) for k in (0, 100, 105, 110, 115, 120, 130, 140, 999)]
+    assert values == pytest.approx([0.1, 0.1, 0.3, 0.5, 0.3, 0.1, 0.5, 0.1, 0.1])
+
+
+@given(
+    st.floats(0, 1e3),
+    st.floats(0, 1e3),
+    st.integers(2, 50),
+    st.integers(1, 10**6),
+    st.integers(0, 10**6),
+)
+def test_there_are_as_many_stairs_as_said_and_each_is_between_the_ends(
+    v0: float, v1: float, count: int, length: int, step: int
+) -> None:
+    made = counted(STEP, 0, length, v0, v1, count)
+    assert min(v0, v1) * (1 - 1e-9) <= made.value(step) <= max(v0, v1) * (1 + 1e-9)
+    stair = min(step * count // length, count - 1)
+    first = -(-stair * length // count)  # the first step on the same stair
+    assert made.value(first) == made.value(min(step, length))
+    assert (made.value(0), made.value(length)) == (v0, v1)
+
+
+@given(
+    st.floats(0, 1e3),
+    st.floats(0, 1e3),
+    st.integers(1, 50),
+    st.integers(1, 1000),
+    st.integers(0, 10**6),
+)
+def test_each_triangle_is_like_the_first(
+    v0: float, v1: float, count: int, length: int, step: int
+) -> None:
+    length *= count
+    made = counted(CYCLICAL, 0, length, v0, v1, count)
+    step %= length
+    assert made.value(step) == made.value(step % (length // count))
+    assert min(v0, v1) * (1 - 1e-9) <= made.value(step) <= max(v0, v1) * (1 + 1e-9)
+    assert made.value(length) == v0
+
+
+@pytest.mark.parametrize(("shape", "count"), [(STEP, 0), (STEP, 1), (CYCLICAL, 0)])
+def test_too_few_stairs_or_triangles_are_refused(shape: Any, count: int) -> None:
+    with pytest.raises(PlanError, match=f"counts {count}: at least"):
+        counted(shape, 0, 10, 0.1, 0.2, count)
+
+
+def test_counts_are_kept_in_a_checkpoint() -> None:
+    made = counted(STEP, 0, 30, 0.8, 0.2, 3)
+    again = plan_from_state(json.loads(json.dumps(plan_to_state(made))), WIDE, (0.1,))
+    assert again is not None
+    assert [again.value(k) for k in range(40)] == [made.value(k) for k in range(40)]
+
+
 # -- the ramp
 
 

@@ -117,9 +117,61 @@ def test_a_clock_that_stands_still_is_no_harm() -> None:
     assert bench.train(0, 1000, 0.0) == 24
 
 
+def test_a_kept_one_takes_the_place_of_what_waits_and_stays_over_a_rollback() -> None:
+    bench = Bench()
+    bench.keeper.take(0)
+    bench.keeper.take(100)
+    assert bench.keeper.held(after_keep=False) == {1, 2}
+    assert bench.keeper.held(after_keep=True) == {1, 3}
+    assert bench.keeper.keep() == 3
+    bench.keeper.rolled_back(120)
+    assert (bench.keeper.slot_of(1), bench.keeper.slot_of(2), bench.keeper.slot_of(3)) == (
+        0,
+        None,
+        1,
+    )
+    bench.keeper.prove(2, 130)  # crossed on its way: it is gone
+    bench.keeper.prove(3, 130)
+    assert bench.keeper.keep() == 4
+    assert bench.keeper.held(after_keep=False) == {3, 4}
+
+
+def test_a_kept_one_gives_way_to_the_next_by_the_interval() -> None:
+    bench = Bench()
+    bench.keeper.take(0)
+    bench.keeper.keep()
+    assert bench.keeper.take(100) == (3, False)
+    bench.keeper.prove(2, 110)
+    assert bench.keeper.held(after_keep=False) == {1, 3}
+
+
+def test_while_paused_none_is_due() -> None:
+    bench = Bench()
+    bench.keeper.take(0)
+    bench.keeper.take(100)
+    bench.keeper.pause()
+    bench.keeper.prove(2, 120)
+    bench.keeper.rolled_back(130)
+    assert bench.keeper.next_step == math.inf
+    bench.keeper.resume(140)
+    assert bench.keeper.next_step == 240
+    bench.keeper.resume(500)  # nothing was paused
+    assert bench.keeper.next_step == 240
+
+
+def test_what_was_given_up_stays_so() -> None:
+    bench = Bench()
+    bench.keeper.pause()
+    bench.keeper.give_up()
+    bench.keeper.resume(10)
+    assert not bench.keeper.usable
+    assert bench.keeper.next_step == math.inf
+
+
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["take", "prove", "rollback"]), st.integers(0, 50)), max_size=60
+        st.tuples(st.sampled_from(["take", "prove", "rollback", "keep"]), st.integers(0, 50)),
+        max_size=60,
     )
 )
 def test_a_proven_snapshot_is_only_ever_replaced_by_a_proven_one(
@@ -133,12 +185,16 @@ def test_a_proven_snapshot_is_only_ever_replaced_by_a_proven_one(
         if event == "take" and (made := keeper.take(step)):
             assert made == (keeper.taken, False)
             waiting = made[0]
+        elif event == "keep":
+            waiting = keeper.keep()
         elif event == "prove":
             keeper.prove(number, step)
             proven, waiting = (number, 0) if waiting and number == waiting else (proven, waiting)
         elif event == "rollback":
+            kept = waiting and keeper.slot_of(waiting) is not None
             keeper.rolled_back(step)
-            waiting = 0
+            kept = kept and keeper.slot_of(waiting) is not None  # on the daemon's word
+            waiting = waiting if kept else 0
         slot = keeper.slot_of(proven)
         assert slot is not None
         assert held[slot] == proven

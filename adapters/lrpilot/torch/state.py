@@ -87,9 +87,12 @@ class TrainingState:
         if not self._tensors:
             raise RuntimeError("nothing was saved in this slot")
         live, place = self._live_tensors(), self._places()
+        lost = (key for key in self._tensors if key[0] == "state" and key not in live)
+        gone = {key for key in lost if key[1] < len(place)}
         for key, tensor in self._tensors.items():
-            if not _fits(tensor, live.get(key)):
+            if key not in gone and not _fits(tensor, live.get(key)):
                 raise RuntimeError(f"{key} is not what it was when the snapshot was taken")
+        live |= self._put_back(gone)
         for parameter, state in self._optimizer.state.items():
             held_state = self._state.get(place.get(id(parameter), id(parameter)))
             if not held_state and not _begins_at_zero(self._optimizer):
@@ -109,6 +112,18 @@ class TrainingState:
     def clear(self) -> None:
         """Hold nothing."""
         self._tensors, self._state, self._others, self._rng = {}, {}, [], {}
+
+    def _put_back(self, gone: set[Key]) -> dict[Key, Tensor]:
+        """Make the state anew that the optimizer lost since: an older slot had none of it."""
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        made = {key: self._tensors[key].clone() for key in gone}
+        for (_, at, name), tensor in made.items():
+            state = self._optimizer.state[parameters[at]]
+            state[name] = tensor
+            for other, value in self._state[at].items():
+                if other not in state and ("state", at, other) not in self._tensors:
+                    state[other] = copy.deepcopy(value)
+        return made
 
     def _restore_one(self, state: dict[str, Any], held: dict[str, Any]) -> None:
         for name, value in state.items():

@@ -3,6 +3,7 @@
 import logging
 import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -304,3 +305,52 @@ def test_push_is_cheap(daemon: Any, make_agent: MakeAgent, hello: MakeHello, unt
     print(f"push in a tight loop: {(clock() - begin) / 100_000:.0f} ns")
     agent.close(5)
     assert agent.status.acked_seq == 103_000
+
+
+# -- waiting for a word
+
+
+def test_a_wait_ends_with_the_word_that_it_was_for(
+    daemon: Any, make_agent: MakeAgent, hello: MakeHello
+) -> None:
+    daemon.boot("--decisions", "1", "2")
+    agent = make_agent(daemon.address)
+    agent.open(hello())
+    seen: list[Any] = []
+    while len(seen) < 3:  # the welcome, and two decisions
+        assert agent.wait(10)
+        seen.append(agent.inbox.popleft())
+    assert [type(message).__name__ for message in seen] == ["Welcome", "Decision", "Decision"]
+    assert not agent.wait(0.05)
+
+
+def test_a_wait_ends_with_the_session(
+    daemon: Any, make_agent: MakeAgent, hello: MakeHello, until: Until
+) -> None:
+    daemon.boot()
+    agent = make_agent(daemon.address)
+    agent.open(hello())
+    assert agent.wait(10)
+    agent.inbox.clear()
+    killer = threading.Timer(0.2, daemon.kill)
+    killer.start()
+    begin = time.monotonic()
+    assert not agent.wait(60)
+    assert time.monotonic() - begin < 30  # long before its time
+    assert not agent.status.connected
+    killer.join()
+    assert not agent.wait(60)  # and there is nobody to wait for any more
+
+
+def test_nobody_is_waited_for_after_a_refusal(
+    daemon: Any, make_agent: MakeAgent, hello: MakeHello
+) -> None:
+    daemon.boot("--refuse", "ALREADY_EXISTS")
+    agent = make_agent(daemon.address)
+    agent.open(hello())
+    assert not agent.wait(60)
+    assert agent.status.refused
+
+
+def test_an_agent_that_was_never_started_waits_for_nobody() -> None:
+    assert not Agent("127.0.0.1:1").wait(60)
