@@ -74,16 +74,26 @@ def search_picture(result: SearchResult, width: int = 90, height: int = 16) -> s
     plt.theme("clear")
     plt.plot_size(width, height)
     if rising:
-        plt.plot(*drawn(rising), marker="braille", label="range test")
+        plt.plot(*drawn(rising), marker="braille")
     if tried:
-        plt.scatter(*drawn(tried), marker="x", label="candidates")
+        plt.scatter(*drawn(tried), marker="x")
     chosen = result.end in (SearchEnd.FOUND, SearchEnd.REUSED) and result.lr > 0
     if chosen:
         at = math.log10(result.lr)
-        plt.plot([at, at], [bottom, top], marker="|", label=f"chosen: {result.lr:.3g}")
+        plt.plot([at, at], [bottom, top], marker="|")
     lrs = [lr for lr, _ in rising + tried] + [result.lr] * chosen
-    low, high = math.floor(math.log10(min(lrs))), math.ceil(math.log10(max(lrs)))
-    ticks = list(range(low, high + 1, max(1, (high - low) // 8)))
-    plt.xticks(ticks, [f"1e{tick}" for tick in ticks])
-    plt.title("loss against learning rate")
+    ticks = _ticks(min(lrs), max(lrs))
+    plt.xticks([math.log10(tick) for tick in ticks], [f"{tick:g}" for tick in ticks])
+    parts = ["line: range test"] * bool(rising) + ["x: tried"] * bool(tried)
+    parts += [f"|: chosen, {result.lr:.3g}"] * chosen
+    plt.title(f"loss against learning rate ({', '.join(parts)})")  # a legend would hide points
     return str(plt.uncolorize(plt.build()))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers on a log axis: powers of ten, with 2 and 5 times them where few would show."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
+    every = max(1, (last - first) // 8)
+    found = [step * 10.0**decade for decade in range(first, last + 1, every) for step in steps]
+    return [tick for tick in found if low / 1.1 <= tick <= high * 1.1] or [low]

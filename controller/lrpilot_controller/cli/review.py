@@ -74,8 +74,15 @@ def _catch_up(directory: Path) -> None:
 
 def _print(links: list[Link], port: int) -> None:
     for link in links:
-        gain = "" if link.gain is None else f", gain {link.gain:+.2f}"
-        click.echo(
-            f"{link.run} decision {link.decision}: {link.action} at step {link.step}, "
-            f"{link.outcome}{gain}: {link.url(port)}"
-        )
+        click.echo(f"{_told(link)}: {link.url(port)}")
+
+
+def _told(link: Link) -> str:
+    if link.lr is not None:
+        loss = "" if link.value is None else f", final loss {link.value:.4g}"
+        return f"{link.run} search: LR {link.lr:.4g}, {link.outcome}{loss}"
+    gain = "" if link.value is None else f", gain {link.value:+.2f}"
+    return (
+        f"{link.run} decision {link.decision}: {link.action} at step {link.step}, "
+        f"{link.outcome}{gain}"
+    )

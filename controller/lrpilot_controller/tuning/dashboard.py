@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
-from lrpilot_controller.tuning import interventions, studies
+from lrpilot_controller.tuning import searches, studies
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -27,16 +27,20 @@ _App = Callable[[_Environ, _Start], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A trial's page in the dashboard, and the decision that it shows."""
+    """A trial's page in the dashboard, and the decision that it shows, or the search (decision 0).
+
+    `value` is a decision's gain, or the final loss at the `lr` that a search found.
+    """
 
     run: str
     decision: int
     action: str
     step: int
     outcome: str
-    gain: float | None
+    value: float | None
     study: int
     number: int
+    lr: float | None = None
 
     def url(self, port: int) -> str:
         """The address of the page on a dashboard at this port."""
@@ -64,7 +68,8 @@ class Review:
         if not path.exists():
             raise NotFound(
                 f"nothing to review in {directory}: no decision has been recorded there yet. The "
-                "daemon makes its first trial when it cuts an LR, rolls a run back or stops it"
+                "daemon makes its first trial when it cuts an LR, rolls a run back or stops it, or "
+                "when a search ends"
             )
         with ExitStack() as owned:
             try:
@@ -79,20 +84,24 @@ class Review:
             yield cls(optuna.storages.get_storage(storage), directory)
 
     def links(self) -> list[Link]:
-        """A link to every decision, in the order of the runs' decisions."""
+        """A link to what each search found and to every decision, in the order of the runs."""
         found = []
-        for study in studies.our_studies(self._storage, interventions.KIND):
+        for study in studies.our_studies(self._storage):
+            kind = studies.kind_of(study.user_attrs)
+            if kind == searches.PROBES:
+                continue
             for trial in study.get_trials(deepcopy=False):
                 about = trial.user_attrs
                 link = Link(
                     run=str(about.get("run", "")),
                     decision=int(about.get("decision_id", 0)),
-                    action=str(about.get("action", "")),
+                    action=str(about.get("action", "search")),
                     step=int(about.get("step", 0)),
                     outcome=str(about.get("outcome", "")),
-                    gain=trial.value if trial.state.name == "COMPLETE" else None,
+                    value=trial.value if trial.state.name == "COMPLETE" else None,
                     study=study._study_id,
                     number=trial.number,
+                    lr=trial.params.get("lr") if kind == searches.RUNS else None,
                 )
                 found.append(link)
         return sorted(found, key=lambda link: (link.run, link.decision))
@@ -137,7 +146,7 @@ def pick_run(links: Iterable[Link], name: str) -> list[Link]:
     if not found:
         known = ", ".join(runs[:10]) + (", ..." if len(runs) > 10 else "")
         raise NotFound(
-            f"no decision of a run {name!r} was recorded; there are decisions of: {known or 'none'}"
+            f"nothing was recorded of a run {name!r}; there are trials of: {known or 'no run'}"
         )
     return [link for link in links if link.run == found[0]]
 

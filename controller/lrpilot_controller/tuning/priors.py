@@ -43,14 +43,13 @@ class JobPriors:
     def __init__(self, storage: Path) -> None:
         self._memory = _Memory(storage / studies.TRIALS)
         self._queue: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
-        self._loaded = threading.Event()
         self._thread = threading.Thread(target=self._work, name="lrpilot-priors", daemon=True)
         self._thread.start()
 
     @property
     def deadline_s(self) -> float:
         """How long an answer is worth waiting for, in seconds: longer while Optuna loads."""
-        return LOADED_S if self._loaded.is_set() else LOADING_S
+        return LOADED_S if self._memory.ready else LOADING_S
 
     def ask(self, run: RunKey, attempt: Attempt) -> "Future[PriorAnswered]":
         """The LR that did best in earlier runs of this job; None where there is none.
@@ -69,7 +68,6 @@ class JobPriors:
     def _work(self) -> None:
         with suppress(Exception):  # whoever asks is told
             self._memory.open()
-        self._loaded.set()
         while (question := self._queue.get()) is not None:
             run, attempt, answer = question
             if not answer.set_running_or_notify_cancel():
@@ -95,6 +93,15 @@ class _Memory:
         self._closing = ExitStack()
         self._inode = 0
 
+    @property
+    def ready(self) -> bool:
+        """Whether the file is open as it is now, or there is none. For any thread."""
+        try:
+            inode = self.path.stat().st_ino
+        except OSError:
+            return True
+        return self._storage is not None and inode == self._inode
+
     def open(self) -> "BaseStorage | None":
         """The trials as they are now; None where there is no file of them."""
         try:
@@ -110,8 +117,8 @@ class _Memory:
             opened = studies.open_to_read(self.path, _LOCK_S)
             self._closing.callback(opened.engine.dispose)
             self._closing.callback(opened.remove_session)
-            self._storage = optuna.storages.get_storage(opened)
             self._inode = inode
+            self._storage = optuna.storages.get_storage(opened)
         return self._storage
 
     def close(self) -> None:

@@ -271,9 +271,8 @@ def test_show_draws_what_a_search_found(storage: Path, lrpilot: Lrpilot) -> None
         "LR 0.0316: 0.4 (30 steps)",
         "LR 0.1: diverged (8 steps)",
         "loss against learning rate",
-        "chosen: 0.03",
-        "range test",
-        "1e-6",
+        "line: range test, x: tried, |: chosen, 0.03",
+        "1e-06",
         "\n  1. step 0: search, range test: 1 program at LR 1e-06, 30 steps\n",
         "\n  2-4. step 0: search, ladder: 3 programs at LR 0.01 to 0.1, 90 steps\n",
     ):

@@ -253,15 +253,29 @@ def test_everything_is_written_once(
 
 
 def test_decisions_and_searches_do_not_mix(
-    searching: Searching, told: Callable[[str], list[Trial]], storage: Path
+    searching: Searching, told: Callable[[str], list[Trial]]
 ) -> None:
     searching.ladder()
     searching.ended()
     searching.run.decide(90)
     assert len(told("demo/interventions/divergence/adam")) == 1
     assert len(told("demo/runs")) == 1
+
+
+def test_a_reviewer_finds_what_a_search_found_and_each_decision_but_not_each_probe(
+    searching: Searching, told: Callable[[str], list[Trial]], storage: Path
+) -> None:
+    searching.ladder()
+    searching.ended()
+    searching.run.decide(90)
+    told("")
     with Review.open(storage) as review:
-        assert [link.decision for link in review.links()] == [90]
+        links = review.links()
+    assert [(link.decision, link.action, link.lr) for link in links] == [
+        (0, "search", 0.03),
+        (90, "rollback", None),
+    ]
+    assert len({(link.study, link.number) for link in links}) == 2
 
 
 # -- the ladder
@@ -455,11 +469,15 @@ def test_a_file_that_is_broken_is_an_error_in_words(storage: Path, database: Pat
 
 
 def test_a_moment_is_enough_once_everything_is_loaded(
-    storage: Path, until: Callable[[Callable[[], object]], None]
+    storage: Path, searching: Searching, told: Callable[[str], list[Trial]]
 ) -> None:
     priors = JobPriors(storage)
-    assert priors.deadline_s in (0.2, 2.0)
-    until(lambda: priors.deadline_s == 0.2)
+    assert priors.deadline_s == 0.2  # there is nothing to load
+    searching.ended()
+    told("demo/runs")
+    assert priors.deadline_s == 2.0
+    assert priors.ask(RunKey("demo", "new"), ATTEMPT).result(30).lr is None
+    assert priors.deadline_s == 0.2
     priors.close(10)
 
 
