@@ -37,26 +37,27 @@ class Pilot(Attempt):
         Raises:
             BadLoss: the loss is neither; a TypeError.
         """
-        line, rates, control, stamp = self._line, self._rates, self._control, self._stamp
+        line, rates, stamp = self._line, self._rates, self._stamp
         k, program = rates.step, stamp.program
-        if line is None or control is None:
+        if line is None:
             rates.step = k + 1
             return
         try:
             row = (line.next_seq(), k, stamp.branch, program, rates.read())
             value = self._losses.read(loss, row)
-            if value is None:
-                control.runner.deliver(self._losses.ready(flush=program > 0))
-            else:
+            if value is not None:
                 line.train(row, value)
+            elif control := self._control:
+                control.runner.deliver(self._losses.ready(flush=program > 0))
             rates.step = after = k + 1
             if not self._begun:
                 self._begin(line)
-            if program or line.inbox:
+            if (program or line.inbox) and (control := self._control):
                 control.boundary(program, value)
             if rates.plan is not None:
                 rates.advance()
-            if self._snapshots is not None and after >= self._snapshots.next_step:
+            snapshots = self._snapshots
+            if snapshots and after >= snapshots.next_step and (control := self._control):
                 control.helm.take()
         except BadLoss:
             raise
