@@ -27,7 +27,7 @@ def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
     runner.batch_is_out, runner.waited = True, took
     try:
         if not ready:
-            return f"no daemon within {seconds:g} s"
+            return "no daemon answers"
         while True:
             later += control.hear()
             if runner.open:
@@ -38,7 +38,7 @@ def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
                 return "the daemon does not search this run"
             left = seconds - (time.monotonic() - began)
             if left <= 0:
-                return f"no program came within {seconds:g} s"
+                return "no program came"
             heard, took = control.patience.wait(line.transport.wait, left, charged=False)
             runner.waited += took
             if not heard:

@@ -53,17 +53,18 @@ class Replay:
         if self._active:
             self._forget()
 
-    def begin(self, *, again: bool, batch_is_out: bool) -> None:
+    def begin(self, *, again: bool, goes_on: bool) -> None:
         """A program begins.
 
         Args:
             again: it trains on the batches since the search began.
-            batch_is_out: the batches of its first step were served already.
+            goes_on: from the batch after the last one served, as where it begins at the state that
+                another program ended in; else from the first.
         """
         self.record()
         self._active = True
         self._again = again
-        if not batch_is_out:
+        if not goes_on:
             self._position, self._served = 0, 0
 
     def stepped(self) -> None:

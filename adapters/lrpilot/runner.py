@@ -116,12 +116,14 @@ class Runner:
             fallback_slot=None if back is None else helm.slot_of(back),
             waited=self.waited,
         )
+        goes_on = self._phase is Phase.DUE and start is None  # from where the last one ended
         self._phase = Phase.RUNNING
         helm.stamp.program = message.id
         if helm.snapshots is not None:
             helm.snapshots.pause()
         self._replay.begin(
-            again=message.batches == model_pb2.BATCHES_REPLAYED, batch_is_out=self.batch_is_out
+            again=message.batches == model_pb2.BATCHES_REPLAYED,
+            goes_on=goes_on or self.batch_is_out,
         )
         rates.follow(plan)
         self._tell_phase(message)

@@ -54,7 +54,7 @@ def test_without_a_first_program_this_run_is_only_guarded_and_told_so_once(
     assert [r.message for r in caplog.records if "no search" in r.message] == [
         "LRPilot: no search: no program came; this run is only guarded"
         if answers
-        else "LRPilot: no search: no daemon within 5 s; this run is only guarded"
+        else "LRPilot: no search: no daemon answers; this run is only guarded"
     ]
     assert run.daemon.hello is not None
     assert not run.daemon.hello.search  # nor does one begin when it is late
