@@ -8,7 +8,7 @@ _BEGIN, _END = "<!-- tables -->", "<!-- end of tables -->"
 def number(value: float) -> str:
     """An excess, as the tables tell it: ".018"."""
     text = f"{value:.3f}".replace("-0.000", "0.000")
-    return text.replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.2f}"
 
 
 def percent(value: float) -> str:

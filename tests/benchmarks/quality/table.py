@@ -1,11 +1,11 @@
 """The tables of the quality benchmark, as Markdown, from what `runs` has kept.
 
-`python -m tests.benchmarks.quality.table [--write]` prints them without running anything, and
-puts them into the folder's README.
+`python -m tests.benchmarks.quality.table [--seeds S ...] [--write]` prints them without running
+anything, and puts them into the folder's README.
 """
 
+import argparse
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,31 +30,36 @@ README = Path(__file__).with_name("README.md")
 METHODS = (*ours.USES, *PEERS)
 
 
-def report(methods: Sequence[str] = METHODS) -> str:
-    """All tables, those without any rows left out."""
+def report(methods: Sequence[str] = METHODS, seeds: Sequence[int] = oracle.SEEDS) -> str:
+    """All tables, those without any rows left out.
+
+    Methods are comparable where they have run in the same cells: while some are still running,
+    `seeds` picks those that are complete.
+    """
     kept = {method: store.load(method) for method in methods}
-    short = {method: select(rows, long=False) for method, rows in kept.items()}
-    long = {method: select(rows, long=True) for method, rows in kept.items()}
+    short = {method: select(rows, seeds, long=False) for method, rows in kept.items()}
+    long = {method: select(rows, seeds, long=True) for method, rows in kept.items()}
     base, free = _split(short)
     whole = short.get("lrpilot", {})
-    without = {name: select(store.load(name), long=False) for name in ours.ABLATED}
+    without = {name: select(store.load(name), seeds, long=False) for name in ours.ABLATED}
+    both = {method: {**short[method], **long[method]} for method in methods}
+    named = ", ".join(map(str, seeds))
     parts = [
-        ("Every method, T = 500 to 1500, seeds 1 to 5", summary(base | free)),
+        (f"Every method, T = 500 to 1500, seeds {named}", summary(base | free)),
         ("The same, mean excess by base LR", by_base(short)),
-        (f"T = {oracle.LONG}, four tasks, seeds 1 to 3", summary(long)),
+        (f"T = {oracle.LONG}, {len(oracle.LONG_TASKS)} tasks", summary(long)),
         ("At the right base LR, less the tuned cosine's excess", at_right_lr(short)),
-        ("Steps outside the final trajectory, share of T, and waits", costs(kept)),
+        ("Steps outside the final trajectory, share of T, and waits", costs(both)),
         ("Searches that declined", declined(short)),
         ("Ablations: one part of the search taken out", ablations(whole, without)),
         ("Mean excess by task, all base LRs", by_task(short)),
     ]
     told = [f"**{title}**\n\n{table}" for title, table in parts if table.count("\n") > 1]
-    return "\n\n".join([*told, coverage(kept)])
+    return "\n\n".join([*told, coverage(both)])
 
 
-def select(rows: Kept, *, long: bool) -> dict[Cell, Row]:
-    """The rows of one of the two lengths, without the design seeds'."""
-    seeds = oracle.LONG_SEEDS if long else oracle.SEEDS
+def select(rows: Kept, seeds: Sequence[int] = oracle.SEEDS, *, long: bool) -> dict[Cell, Row]:
+    """The rows of one of the two lengths, and of these seeds."""
     return {
         cell: row
         for cell, row in rows.items()
@@ -265,8 +270,17 @@ def _split(kept: Mapping[str, Kept]) -> tuple[dict[str, Kept], dict[str, Kept]]:
     return {name: rows for name, rows in kept.items() if name not in free}, free
 
 
-if __name__ == "__main__":
-    tables = report()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description="tables of the quality benchmark")
+    parser.add_argument("--seeds", nargs="+", type=int, default=oracle.SEEDS)
+    parser.add_argument("--write", action="store_true", help="also into the README")
+    options = parser.parse_args(arguments)
+    tables = report(seeds=options.seeds)
     print(tables)
-    if "--write" in sys.argv[1:]:
+    if options.write:
         README.write_text(quote(tables, README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
