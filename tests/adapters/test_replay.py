@@ -210,35 +210,45 @@ def test_each_program_trains_on_the_batches_since_the_search_began() -> None:
     bench = Bench()
     bench.replay.record()
     first = bench.replay.serve(next(bench.loader))  # before step 0
-    bench.replay.begin(again=True, batch_is_out=True)
+    bench.replay.begin(again=True, goes_on=True)
     bench.replay.stepped()
     assert [first, *bench.train(3)] == [0, 1, 2, 3]
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     assert bench.train(6) == [0, 1, 2, 3, 8, 9]  # a longer one goes on with fresh batches
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     assert bench.train(7) == [0, 1, 2, 3, 8, 9, 16]
 
 
 def test_a_program_may_want_fresh_batches() -> None:
     bench = Bench()
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     bench.train(3)
-    bench.replay.begin(again=False, batch_is_out=False)
+    bench.replay.begin(again=False, goes_on=False)
     assert bench.train(3) == [3, 4, 5]
+
+
+def test_a_program_may_go_on_with_the_batch_after_the_last_one() -> None:
+    bench = Bench()
+    bench.replay.begin(again=True, goes_on=False)
+    bench.train(6)
+    bench.replay.begin(again=True, goes_on=False)
+    bench.train(2)
+    bench.replay.begin(again=True, goes_on=True)
+    assert bench.train(5) == [2, 3, 4, 5, 12]
 
 
 def test_several_batches_may_make_a_step() -> None:
     bench = Bench()
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     served = [bench.replay.serve(next(bench.loader)) for _ in range(6)]
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     assert [bench.replay.serve(next(bench.loader)) for _ in range(6)] == served
 
 
 def test_outside_of_a_search_batches_are_the_loaders_own() -> None:
     bench = Bench()
     assert bench.train(3) == [0, 1, 2]
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     bench.train(2)
     bench.replay.stop()
     assert bench.train(3) == [5, 6, 7]
@@ -246,18 +256,18 @@ def test_outside_of_a_search_batches_are_the_loaders_own() -> None:
 
 def test_after_a_search_nothing_is_held() -> None:
     bench = Bench()
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     bench.train(2)
     bench.replay.stop()
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     assert bench.train(2) == [2, 3]  # a search of its own begins anew
 
 
 def test_no_more_batches_are_kept_than_the_longest_program_has() -> None:
     bench = Bench()
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     bench.train(MOST_BATCHES + 5)
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=False)
     again = bench.train(MOST_BATCHES + 5)
     assert again[:MOST_BATCHES] == list(range(MOST_BATCHES))
     assert again[MOST_BATCHES] > MOST_BATCHES + 5
@@ -268,7 +278,7 @@ def test_no_more_memory_is_held_than_allowed(monkeypatch: pytest.MonkeyPatch) ->
     bench = Bench()
     bench.loader = (torch.full((8,), float(i)) for i in itertools.count())  # 32 bytes each
     for _ in range(2):
-        bench.replay.begin(again=True, batch_is_out=False)
+        bench.replay.begin(again=True, goes_on=False)
         served = [batch[0].item() for batch in bench.train(5)]
     assert served == [0, 1, 2, 8, 9]
     assert bench.warned == []
@@ -279,7 +289,7 @@ def test_what_cannot_be_kept_is_told_once_and_training_goes_on() -> None:
     bench.loader = ({"x": (i for i in range(3))} for _ in itertools.count())
     bench.replay.record()
     for _ in range(2):
-        bench.replay.begin(again=True, batch_is_out=False)
+        bench.replay.begin(again=True, goes_on=False)
         assert all(list(batch["x"]) == [0, 1, 2] for batch in bench.train(3))
     (text,) = bench.warned
     assert "batch['x']: generator cannot be copied" in text
@@ -307,6 +317,6 @@ def test_batches_of_before_the_search_are_not_counted() -> None:
     bench.replay.serve(next(bench.loader))  # as to look at its shape
     bench.replay.restart()
     bench.replay.serve(next(bench.loader))
-    bench.replay.begin(again=True, batch_is_out=True)
-    bench.replay.begin(again=True, batch_is_out=False)
+    bench.replay.begin(again=True, goes_on=True)
+    bench.replay.begin(again=True, goes_on=False)
     assert bench.train(1) == [1]

@@ -119,16 +119,27 @@ class ProgramContract(ABC):
 
     def test_a_kept_state_is_come_back_to(self) -> None:
         rig = self.rig()
-        onward = _program(rig, 3, restore=2)
         run = Programs(
             rig,
             _program(rig, 1),
-            _program(rig, 2, restore=None, save_snapshot=True),
-            onward,
+            _program(rig, 2, restore=2, save_snapshot=True),
+            _program(rig, 3, restore=1),
+            _program(rig, 4, restore=2),
         )
-        run.train(3 * LENGTH)
-        _, second, third = run.results
-        assert second == third
+        run.train(4 * LENGTH)
+        first, second, third, fourth = run.results
+        assert first == third
+        assert second == fourth
+        assert first != second
+
+    def test_a_program_may_go_on_from_where_another_ended(self) -> None:
+        rig = self.rig()
+        one = _program(rig, 3)
+        one.program.length = 2 * LENGTH
+        run = Programs(rig, _program(rig, 1), _program(rig, 2, restore=None), one)
+        run.train(4 * LENGTH)
+        first, second, both = run.results
+        assert first + second == both
 
     def test_a_stop_rule_ends_a_program_early(self) -> None:
         rig = self.rig()
