@@ -74,8 +74,8 @@ def test_the_socket_of_auto_is_private(folder: Path) -> None:
 
 
 def test_a_daemon_ends_after_its_linger(daemon: Daemon) -> None:
+    one = job()  # torch's first call takes seconds, in which the daemon would wait for nobody
     daemon.start("--linger", "0.5")
-    one = job()
     with attach(one, daemon.address, "run") as pilot:
         train(one, pilot, range(100), pause_s=0.01)  # twice its linger, in a session
         assert pilot.summary().connected
