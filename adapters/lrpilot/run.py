@@ -38,6 +38,7 @@ class RunInfo:
     start_step: int = 0
     resumes: str | None = None
     job: str = ""
+    scheduled: bool = False
     search: bool = False
     searched: bool = False
 
@@ -90,6 +91,7 @@ class RunInfo:
             min_lr=rates.bounds.low,
             max_lr=rates.bounds.high,
             search=self.search,
+            scheduled=self.scheduled,
             start_step=self.start_step,
             capabilities=session_pb2.Capabilities(
                 snapshot=trainer.can_snapshot, program=programs, replay=replay, stop=True

@@ -34,7 +34,7 @@ class Loopback:
         self._prior = prior
         self._attempt: Attempt | None = None
         self._reports = 0
-        self._waiting: list[Item] = []
+        self._waiting: list[Item | session_pb2.Report] = []  # until the session opens
 
     def start(self) -> None:
         """It is there."""
@@ -54,9 +54,12 @@ class Loopback:
         if self._prior is not None:
             self._feed(PriorAnswered(self._attempt.id, self._prior, "an earlier run"))
         self.inbox.append(session_pb2.Welcome(searches=self.engine.will_search))
-        for item in self._waiting:
-            self._send(item)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if isinstance(one, session_pb2.Report):
+                self.report(one)
+            else:
+                self.push(one)
 
     def push(self, item: Item) -> None:
         """Judge one sample."""
@@ -70,7 +73,9 @@ class Loopback:
 
     def report(self, report: session_pb2.Report) -> None:
         """Judge one report."""
-        assert self._attempt is not None
+        if self._attempt is None:
+            self._waiting.append(report)
+            return
         self._reports += 1
         report.report_seq = self._reports
         self._feed(convert.report_from(report, self._attempt))

@@ -84,7 +84,9 @@ class Options:
         if world > 1 and not inert:
             log.warning("LRPilot: %d ranks: this version observes them and writes nothing", world)
         controls = controls and world <= 1
-        info = self._info(world, fingerprint(optimizer, model), observe=not controls)
+        info = self._info(
+            world, fingerprint(optimizer, model), observe=not controls, scheduled=bool(schedulers)
+        )
         trainer = TorchTrainer(
             optimizer,
             model,
@@ -100,7 +102,9 @@ class Options:
         losses = TorchLosses()
         return Pilot(trainer, transport, info, losses, self._bounds, self.connect_timeout, waited)
 
-    def _info(self, world: int, job: str, *, observe: bool = False) -> RunInfo:
+    def _info(
+        self, world: int, job: str, *, observe: bool = False, scheduled: bool = False
+    ) -> RunInfo:
         return RunInfo(
             project=self.project,
             name=default_name() if self.run is None else self.run,
@@ -110,6 +114,7 @@ class Options:
             steps_per_epoch=self.steps_per_epoch,
             world_size=world,
             job=job,
+            scheduled=scheduled,
             search=self.search is True,
         )
 

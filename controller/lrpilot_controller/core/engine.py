@@ -334,8 +334,10 @@ class Engine:
             self._newest(view, event.snapshot)
             if self._due:
                 self._begin_search(event.snapshot, out)
-        elif self._search is not None:
-            self._search.saved(event.snapshot)
+        elif self._search is not None and self._search.saved(event.snapshot):
+            self._snapshots.taken(snapshot, proven=True)  # a program must not take its place
+            self._newest(view, event.snapshot)
+            out.append(SnapshotProven(view.attempt.id, event.snapshot))
 
     def _newest(self, view: RunView, snapshot: int) -> None:
         """A snapshot is proven: from now on, this is where a rollback leads."""
@@ -376,10 +378,13 @@ class Engine:
         """Carry the search on; what the guardrails refuse ends it."""
         assert self._search is not None
         verdict = self._guardrails.judge(view, proposal, self._last_decision + 1)
-        if isinstance(verdict, Decision):
-            self._send(view, verdict, out)
+        if isinstance(verdict, Refusal) and proposal.program is not None:
+            proposal = self._search.settle(verdict.reason)
+            verdict = self._guardrails.judge(view, proposal, self._last_decision + 1)
+        if isinstance(verdict, Refusal):
+            self._abandon_search(out, verdict.reason)
             return
-        self._abandon_search(out, verdict.reason)
+        self._send(view, verdict, out)
 
     def _end_program(self, event: ProgramEnded, out: list[Output]) -> None:
         view = self._view
@@ -412,7 +417,11 @@ class Engine:
         view.branch = receipt.branch_after
         if receipt.status is not DecisionStatus.APPLIED:
             why = f"decision {decision.id} was {receipt.status}: {receipt.detail}"
-            self._abandon_search(out, why)
+            rejected = receipt.status is DecisionStatus.REJECTED
+            if rejected and self._search.result is None:  # the trainer waits for another word
+                self._propose(view, self._search.settle(why), out)
+            else:
+                self._abandon_search(out, why)
             return
         if decision.program is not None:
             view.program = decision.program

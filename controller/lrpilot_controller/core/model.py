@@ -285,7 +285,8 @@ class Attempt:
 
     `min_lr` and `max_lr` bound the first param group's LR; `scale` is the factor on the native LR
     in force when the attempt began, and `plan` the plan (1 and None unless state was loaded). A
-    plan that replaces the LR has no factor: the scale is 1 under it.
+    plan that replaces the LR has no factor: the scale is 1 under it. `scheduled` says that the
+    user's own scheduler moves the native LRs.
     """
 
     id: str
@@ -309,6 +310,7 @@ class Attempt:
     job: str = ""
     client_version: str = ""
     plan: Plan | None = None
+    scheduled: bool = False
 
 
 class SearchEnd(StrEnum):

@@ -30,7 +30,7 @@ NATIVE = Plan(PlanKind.SCALE, ())
 
 def can_search(attempt: Attempt) -> bool:
     """Whether this trainer can carry out a search, and may."""
-    able = attempt.can_snapshot and attempt.can_program and attempt.can_replay
+    able = attempt.can_snapshot and attempt.can_program
     return able and attempt.mode is Mode.AUTO and attempt.world_size <= 1
 
 
@@ -70,6 +70,7 @@ class Searching:
                 high=attempt.max_lr,
                 family=Family.of(attempt.optimizer),
                 steps=left,
+                replay=attempt.can_replay,
                 budget=int(share * (UNKNOWN if left is None else left)),
             )
         )
@@ -86,14 +87,20 @@ class Searching:
         if self._trusted is not None:
             found = Found(self._trusted, "an earlier run of the same job found it")
             return self._conclude(found, SearchEnd.REUSED)
-        return self._propose(next(self._probes))
+        try:
+            return self._propose(next(self._probes))
+        except StopIteration as stop:
+            return self._conclude(stop.value)
 
-    def saved(self, snapshot: int) -> None:
-        """The trainer kept the state that a decision of this search told it to."""
+    def saved(self, snapshot: int) -> bool:
+        """The trainer kept the state that a decision of this search told it to; whether it is the
+        one that the search began from."""
         if self.home is None:
             self.home = snapshot
-        elif self._kept_asked:
+            return True
+        if self._kept_asked:
             self._kept, self._kept_asked = snapshot, False
+        return False
 
     def ended(self, event: ProgramEnded) -> Proposal:
         """A program ended: the next one, or the plan for the rest of the run."""
@@ -127,15 +134,15 @@ class Searching:
         self._interruptions += 1
         self._prober.spent += len(event.losses)
         if self._interruptions > MAX_INTERRUPTIONS:
-            self.give_up(SearchEnd.ABANDONED, f"interrupted {self._interruptions} times")
-            return self._settle_for_safe()
+            return self.settle(f"interrupted {self._interruptions} times")
         first, *self._again = self._sequence
         self._sequence = []
         return self._propose(replace(first, keep=False), again=True)
 
-    def _settle_for_safe(self) -> Proposal:
-        assert self.result is not None
-        reason = f"the search ends: {self.result.reason}"
+    def settle(self, why: str) -> Proposal:
+        """The end before a conclusion: on the best LR that is known to be healthy, if any."""
+        self.give_up(SearchEnd.ABANDONED, why)
+        reason = f"the search ends early: {why}"
         if self._prober.safe is None:
             return Proposal(Action.RELEASE, reason, snapshot=self.home)
         plan = self._main_plan(self._prober.safe)
@@ -157,7 +164,7 @@ class Searching:
             length=probe.length,
             stop=probe.stop,
             restore_snapshot=self.home if begins else None,
-            batches=Batches.REPLAYED,
+            batches=Batches.REPLAYED if self._prober.job.replay else Batches.FRESH,
             fallback=self._fallback,
             # The kept state is being replaced just now where one is to be kept.
             fallback_snapshot=self.home if probe.keep or self._kept is None else self._kept,
@@ -187,8 +194,13 @@ class Searching:
                 found.candidates,
                 found.sweep,
             )
+            home = self.home if spent else None
             reason = f"the search declines: {found.reason}; the native LR stands"
-            return Proposal(Action.RELEASE, reason, snapshot=self.home if spent else None)
+            if view.attempt.scheduled or view.attempt.total_steps is None:
+                return Proposal(Action.RELEASE, reason, snapshot=home)
+            # Nothing better than the user's LR is known, but any constant LR gains by a decay.
+            plan = self._main_plan(self.result.lr)
+            return Proposal(Action.PLAN, f"{reason}, with a decay", plan=plan, snapshot=home)
         self.result = SearchResult(
             end, found.lr, spent, found.reason, found.reference, found.candidates, found.sweep
         )
@@ -201,4 +213,7 @@ class Searching:
         )
 
     def _main_plan(self, lr: float) -> Plan:
-        return main_plan(lr, self._view.step, self._view.attempt.total_steps)
+        attempt = self._view.attempt
+        if attempt.scheduled:  # the user's shape stays: one factor on it
+            return Plan.scale(lr / attempt.groups[0].base_lr, self._view.step)
+        return main_plan(lr, self._view.step, attempt.total_steps)

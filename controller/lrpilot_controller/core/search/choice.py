@@ -4,6 +4,7 @@ from lrpilot_controller.core.search.job import Family
 from lrpilot_controller.core.search.ladder import Ladder
 
 TIE = 0.03  # of the best progress: within it, the lowest LR of a normalized optimizer wins
+BELOW_EDGE = 5.0
 WORST = 0.5  # of the progress, above the best: what a far worse neighbour counts as
 
 
@@ -16,10 +17,12 @@ def choose(ladder: Ladder, family: Family) -> float | None:
     whole = {x: s for x, s in ladder.scores.items() if x in ladder.whole and s < float("inf")}
     if not whole:
         return None
-    best = min(whole, key=whole.__getitem__)
+    best = ladder.best if ladder.best in whole else min(whole, key=whole.__getitem__)
     if family is Family.PLAIN:
         return best
     limit = whole[best] + TIE * max(ladder.reference.level - whole[best], 0.0)
+    if not ladder.replay:
+        limit = max(limit, whole[best] + ladder.error(best))
     return min(x for x, score in whole.items() if score <= limit)
 
 

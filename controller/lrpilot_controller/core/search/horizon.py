@@ -13,6 +13,8 @@ UNKNOWN = 2000  # steps taken for the horizon where none is known
 SAFETY = {Family.NORMALIZED: 0.8, Family.PLAIN: 0.6}  # what a program's best LR is worth later
 ENOUGH = 0.045  # a program of this share of the horizon needs no further correction
 EXPONENT = 0.5
+FEWEST = 200  # steps; in a shorter run a search costs more than it can find
+AFTERWARDS = 0.05  # of the LR, where a run goes on beyond its horizon: rather slowly than in vain
 CONSTANT_SHARE = 0.6  # of the steps that are left; the rest decays. Makes an LR a notch low free
 
 
@@ -28,12 +30,19 @@ def correction(family: Family, horizon: int | None, program: int) -> float:
 
 
 def main_plan(lr: float, start: int, end: int | None) -> Plan:
-    """Constant, then linear to 0 at `end`; constant for ever where no end is known."""
+    """Constant, then linear to 0 at `end`; constant for ever where no end is known.
+
+    Beyond `end` training goes on, if it does, at a small LR.
+    """
     if end is None or end - start < 2:
         last = max(start + 1, end or 0)
         return Plan(PlanKind.REPLACE, (Segment(Shape.CONSTANT, start, last, lr, lr),))
     turn = start + max(1, round(CONSTANT_SHARE * (end - start)))
     segments = [Segment(Shape.CONSTANT, start, turn, lr, lr)]
     if turn < end:
-        segments.append(Segment(Shape.LINEAR, turn, end, lr, 0.0))
+        low = AFTERWARDS * lr
+        segments += [
+            Segment(Shape.LINEAR, turn, end, lr, 0.0),
+            Segment(Shape.CONSTANT, end, end + 1, low, low),
+        ]
     return Plan(PlanKind.REPLACE, tuple(segments))

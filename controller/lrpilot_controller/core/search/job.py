@@ -26,7 +26,8 @@ class Job:
     """A training job as a search sees it.
 
     `steps` is the horizon that is left, or None; `low` and `high` bound every LR but 0; `budget`
-    is the most steps that probes may take.
+    is the most steps that probes may take; `replay` says whether probes can train on the same
+    batches again.
     """
 
     base_lr: float
@@ -35,6 +36,7 @@ class Job:
     family: Family
     steps: int | None
     budget: int
+    replay: bool = True
 
 
 class BudgetSpent(Exception):

@@ -28,6 +28,13 @@ FINE = 0.13  # of a decade: nearer neighbours cannot be told apart
 TRAILS_BELOW = 0.1  # of the leader's progress, behind which a lower LR is given up half-way
 TRAILS_ABOVE = 2.0  # in units of noise, above the start or the leader, for a higher LR
 LOST = 2.0  # in units of noise above the start, at the end of a program: it was blowing up
+SHARP = 0.06  # of the progress: the standard error that a score is to have
+LOOKS_SHARE = 0.35  # of a program's steps, at most
+CLEARLY = 2.0
+SIGNAL = 2.0
+UNPAIRED_SLACK = 2.0  # standard errors
+LONGER = 2.0
+MOST = 80
 BLOW_UP = 2.0  # of the range test's fall, over the worst loss before training
 LEAST_FALL = 5.0  # in units of noise: what that fall is taken for at least
 
@@ -44,19 +51,48 @@ class Ladder:
     cap: float
     steps: int
     choose: Callable[["Ladder"], float | None]
-    correction: float = 1.0
+    correct: Callable[[int], float]
+    replay: bool = True
     scores: dict[float, float] = field(default_factory=dict)
     costs: dict[float, int] = field(default_factory=dict)
     halfway: dict[float, float] = field(default_factory=dict)
     whole: set[float] = field(default_factory=set)
+    tails: dict[float, tuple[float, ...]] = field(default_factory=dict)
+    correction: float = field(init=False)
+    begun: set[float] = field(default_factory=set)
+    long: bool = False
+    looks: int | None = None
     kept: float | None = None
     live: float | None = None
+
+    def __post_init__(self) -> None:
+        self.correction = self.correct(self.steps)
 
     @property
     def best(self) -> float | None:
         """The candidate with the lowest score; None while all diverged."""
-        finite = {x: score for x, score in self.scores.items() if score < math.inf}
-        return min(finite, key=finite.__getitem__) if finite else None
+        leader = None
+        for x in sorted(self.whole, reverse=True):
+            if self.scores[x] < math.inf and (leader is None or self._beats(x, leader)):
+                leader = x
+        return leader
+
+    def _beats(self, x: float, other: float) -> bool:
+        """Whether a lower LR is better than a higher one, by more than the noise of the pair."""
+        gain = self.scores[other] - self.scores[x]
+        return gain > CLEARLY * self._error(x, other)
+
+    def _error(self, x: float, other: float) -> float:
+        """The standard error of the difference of two scores."""
+        if not self.replay:
+            return math.hypot(self.error(x), self.error(other))
+        return _standard_error(
+            tuple(b - a for a, b in zip(self.tails[x], self.tails[other], strict=True))
+        )
+
+    def error(self, x: float) -> float:
+        """The standard error of a score that stands alone."""
+        return _standard_error(self.tails[x])
 
     @property
     def progress(self) -> float:
@@ -105,6 +141,8 @@ class Ladder:
     def _try(self, prober: Prober, x: float) -> Probing[None]:
         score = yield from self._score(prober, x)
         self.scores[x] = score
+        if x in self.begun:
+            self.whole.add(x)
         for tried in self.scores:  # a dead network can score better than the diverged one below it
             if any(x < tried and s == math.inf for x, s in self.scores.items()):
                 self.scores[tried] = math.inf
@@ -126,6 +164,20 @@ class Ladder:
         if not first.complete:
             return math.inf
         middle = mean(first.losses[half // 2 :])
+        if not self.whole and not self.long and self._unclear(middle, half - half // 2):
+            self.long = True
+            self.steps = min(round(LONGER * self.steps), MOST)
+            self.correction = self.correct(self.steps)
+            more = self.steps // 2 - half
+            if more > 0:
+                half, tail = self.steps // 2, self.steps - self.steps // 2
+                further = yield from prober.run(
+                    Probe(Phase.LADDER, lr, held(lr, more), more, stop, Origin.LIVE)
+                )
+                self.costs[x] += more
+                if not further.complete:
+                    return math.inf
+                middle = mean((first.losses + further.losses)[half // 2 :])
         if leader is not None and self._trails(x, middle, leader):
             return self.scores[leader] + middle - self.halfway[leader]
         decay = (Segment(Shape.LINEAR, 0, tail, lr * tail / (tail + 1), 0.0),)
@@ -133,18 +185,43 @@ class Ladder:
         self.costs[x] += len(second.losses)
         if not second.complete:
             return math.inf
-        score = mean(second.losses[-max(4, self.steps // 4) :])
+        self.tails[x] = second.losses[-max(4, self.steps // 4) :]
+        if not self.replay and (more := self._looks()):
+            looked = yield from prober.run(
+                Probe(Phase.LADDER, lr, held(0.0, more), more, stop, Origin.LIVE)
+            )
+            self.costs[x] += len(looked.losses)
+            self.tails[x] += looked.losses
+        score = mean(self.tails[x])
         if score > self.reference.level + LOST * self.reference.noise:
             return math.inf
         self.halfway[x] = middle
-        self.whole.add(x)
+        self.begun.add(x)
         return score
+
+    def _looks(self) -> int:
+        """Steps at LR 0 after a program, so many that its score can be told from the others'.
+
+        The first program that ran whole decides for all.
+        """
+        if self.looks is None:
+            tail = next(iter(self.tails.values()))
+            progress = max(self.reference.level - mean(tail), self.reference.noise / 2)
+            needed = (self.reference.noise / (SHARP * progress)) ** 2 - len(tail)
+            self.looks = math.ceil(min(max(needed, 0.0), LOOKS_SHARE * self.steps))
+        return self.looks
 
     def _trails(self, x: float, middle: float, leader: float) -> bool:
         ahead = self.halfway[leader]
+        if not self.replay:
+            middle -= UNPAIRED_SLACK * self.reference.noise / math.sqrt(self.steps // 4)
         if x < leader:
             return middle > ahead + TRAILS_BELOW * max(self.reference.level - ahead, 0.0)
         return middle > max(ahead, self.reference.level) + TRAILS_ABOVE * self.reference.noise
+
+    def _unclear(self, middle: float, count: int) -> bool:
+        error = self.reference.noise * math.sqrt(1 / len(self.reference.losses) + 1 / count)
+        return self.reference.level - middle < SIGNAL * error
 
     def _keep(self) -> bool:
         """Whether the state that training is in is the one to keep so far."""
@@ -152,6 +229,12 @@ class Ladder:
             return False
         self.kept = self.live
         return True
+
+
+def _standard_error(values: tuple[float, ...]) -> float:
+    middle = math.fsum(values) / len(values)
+    spread = math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)
+    return math.sqrt(spread / len(values))
 
 
 def blow_up_cap(reference: Reference, fall: float) -> float:

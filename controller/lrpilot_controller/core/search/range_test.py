@@ -17,6 +17,7 @@ BLOW_UP = 12.0  # in units of noise, of a single loss over the worst before trai
 FEWEST = 5  # steps, or it began at the edge and says nothing
 TRIES, RESTART = 3, 100.0
 BELOW_BEST = 3.0  # the lowest loss is reached at the highest LR that still helps: begin below it
+CLEAR_FALL = 1.5  # in units of noise; the average's own noise is half a unit
 BELOW_EDGE = 30.0  # where the lowest loss says nothing, the edge of divergence does
 
 
@@ -43,11 +44,11 @@ def run(prober: Prober, reference: Reference, start: float) -> Probing[RangeTest
 
 
 def _sweep(prober: Prober, reference: Reference, start: float) -> Probing[RangeTest]:
-    decades = min(DECADES, max(math.log10(prober.job.high / start), 0.5))
-    length = math.ceil(STEPS_PER_DECADE * decades)
+    decades = min(DECADES, math.log10(prober.job.high / start))
+    length = max(1, math.floor(STEPS_PER_DECADE * decades))
     if prober.job.steps is not None:
         length = max(STEPS_PER_DECADE, min(length, int(SHARE * prober.job.steps)))
-    end = start * 10 ** (length / STEPS_PER_DECADE)
+    end = prober.within(start * 10 ** (length / STEPS_PER_DECADE))
     result = yield from prober.run(
         Probe(
             Phase.RANGE_TEST,
@@ -61,20 +62,24 @@ def _sweep(prober: Prober, reference: Reference, start: float) -> Probing[RangeT
             ),
         )
     )
-    return _read(reference, start, result.losses)
+    return _read(reference, start, result.losses, paired=prober.job.replay)
 
 
-def _read(reference: Reference, start: float, losses: tuple[float, ...]) -> RangeTest:
+def _read(
+    reference: Reference, start: float, losses: tuple[float, ...], *, paired: bool
+) -> RangeTest:
     lrs = tuple(start * 10 ** (i / STEPS_PER_DECADE) for i in range(len(losses)))
     smooth, best, best_lr = reference.level, math.inf, start
     for i, (lr, loss) in enumerate(zip(lrs, losses, strict=True)):
         if not math.isfinite(loss):
             break
-        if i < len(reference.losses):  # paired: the batch's own share of the noise cancels
+        if paired and i < len(reference.losses):  # : the batch's own share of the noise cancels
             loss += reference.level - reference.losses[i]
         smooth = SMOOTHING * smooth + (1 - SMOOTHING) * loss
         if i > 1 and smooth < best:
             best, best_lr = smooth, lr
     edge = lrs[-1]
-    anchor = best_lr / BELOW_BEST if best_lr * BELOW_EDGE >= edge else edge / BELOW_EDGE
+    fell = paired or reference.level - best > CLEAR_FALL * reference.noise
+    says = fell and best_lr * BELOW_EDGE >= edge
+    anchor = best_lr / BELOW_BEST if says else edge / BELOW_EDGE
     return RangeTest(Sweep(lrs, losses), best, best_lr, edge, anchor)

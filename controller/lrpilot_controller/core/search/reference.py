@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from lrpilot_controller.core.model import StopRule
 from lrpilot_controller.core.search.job import Prober
 from lrpilot_controller.core.search.probe import Phase, Probe, Probing, held, mean
 
 STEPS = 6  # enough for a spread; the paired parts of the search need no more
+UNPAIRED_STEPS = 16  # where nothing is paired, the level itself must be known
+UNPAIRED_SHARE = 0.03  # of the horizon, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class Reference:
     noise: float
 
     @property
+    def error(self) -> float:
+        """The standard error of the level."""
+        return self.noise / math.sqrt(len(self.losses))
+
+    @property
     def worst(self) -> float:
         """The highest of the losses."""
         return max(self.losses)
@@ -30,7 +36,11 @@ class Reference:
 
 def measure(prober: Prober) -> Probing[Reference | None]:
     """Steps at LR 0, which change nothing; None where a loss is not finite."""
-    result = yield from prober.run(Probe(Phase.REFERENCE, 0.0, held(0.0, STEPS), STEPS, StopRule()))
+    job, steps = prober.job, STEPS
+    if not job.replay:
+        affordable = int(UNPAIRED_SHARE * job.steps) if job.steps else UNPAIRED_STEPS
+        steps = max(STEPS, min(UNPAIRED_STEPS, affordable))
+    result = yield from prober.run(Probe(Phase.REFERENCE, 0.0, held(0.0, steps), steps))
     if not result.complete:
         return None
     level = mean(result.losses)

@@ -9,12 +9,14 @@ import math
 
 from lrpilot_controller.core.model import StopRule
 from lrpilot_controller.core.search.job import Prober
-from lrpilot_controller.core.search.probe import Phase, Probe, Probing, Result, held
+from lrpilot_controller.core.search.probe import Phase, Probe, Probing, Result, held, mean
 from lrpilot_controller.core.search.reference import STEPS, Reference
 
 TARGET = 0.5  # fall over the few steps, in units of noise: clearly seen, yet far from the edge
 WORSE = 8.0  # a rise by so much noise is no accident
 MEASURABLE = 1e-4  # of the noise: below it, rounding of 32 bits begins
+UNCLEAR = 1.0  # a rise by less is the transient of the first steps, or noise
+CLEAR_RISE = 3.0  # in standard errors
 LAST = 4  # steps whose differences are averaged; the first one cannot differ
 TRIES = 6
 FIRST_CUT, NEXT_CUT = 1e-3, 0.03  # after a blow-up: in one stride below any usual mistake
@@ -23,7 +25,12 @@ STRIDE = 30.0  # linear extrapolation is trusted so far; beyond it is measured a
 
 
 def respond(prober: Prober, reference: Reference) -> Probing[float]:
-    """An LR from which a range test can begin: it lowers the loss a little over a few steps."""
+    """An LR from which a range test can begin: it lowers the loss a little over a few steps.
+
+    Without replayed batches a small response cannot be seen: then it is one that does no harm.
+    """
+    if not prober.job.replay:
+        return (yield from _harmless(prober, reference))
     lr = prober.within(prober.job.base_lr)
     cut = FIRST_CUT
     for _ in range(TRIES):
@@ -34,13 +41,29 @@ def respond(prober: Prober, reference: Reference) -> Probing[float]:
             cut = NEXT_CUT
         elif abs(fall) < MEASURABLE:
             lr = prober.within(lr * RAISE)
-        elif fall < 0:
+        elif fall < -UNCLEAR:
             lr = prober.within(lr * STEP_BACK)
+        elif fall < 0:
+            return lr  # an optimizer's first steps may raise the loss a little: it is low enough
         else:
             prober.safe = lr
             if TARGET / fall <= STRIDE:
                 return prober.within(lr * max(TARGET / fall, 1.0))
             lr = prober.within(lr * STRIDE)
+    return lr
+
+
+def _harmless(prober: Prober, reference: Reference) -> Probing[float]:
+    """The base LR, or one below at which the loss does not clearly rise."""
+    lr = prober.within(prober.job.base_lr)
+    cut = FIRST_CUT
+    for _ in range(TRIES):
+        result = yield from prober.run(_probe(lr, reference))
+        error = math.hypot(reference.error, reference.noise / math.sqrt(LAST))
+        if result.complete and mean(result.losses[-LAST:]) < reference.level + CLEAR_RISE * error:
+            return lr
+        lr = prober.within(lr * cut)
+        cut = NEXT_CUT
     return lr
 
 

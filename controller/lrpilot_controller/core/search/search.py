@@ -6,6 +6,7 @@ results, so it holds no clock, no randomness and no trainer, and replays from a 
 """
 
 import contextlib
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,8 @@ from lrpilot_controller.core.search.ladder import Ladder, blow_up_cap
 from lrpilot_controller.core.search.probe import Probing
 from lrpilot_controller.core.search.range_test import RangeTest
 from lrpilot_controller.core.search.reference import Reference
+
+DOUBTS = 3.0  # standard errors: less progress, on fresh batches, is no ground for a choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ def search(prober: Prober) -> Probing[Found]:
 
     Where the budget is spent before all is tried, the best candidate so far wins.
     """
+    left = prober.job.steps
+    if left is not None and left < horizon.FEWEST:
+        return Found(None, f"{left} steps are left, a search needs {horizon.FEWEST}")
     seen = yield from reference.measure(prober)
     if seen is None:
         return Found(None, "the loss is not finite before any training")
@@ -60,7 +66,7 @@ def check(prober: Prober, known: float) -> Probing[Found]:
         return Found(None, "the loss is not finite before any training")
     ladder = _ladder(prober.job, seen, fall=0.0)
     with contextlib.suppress(BudgetSpent):
-        yield from ladder.climb(prober, known / _correction(prober.job))
+        yield from ladder.climb(prober, known / ladder.correction)
     return _found(prober, ladder, None)
 
 
@@ -70,13 +76,9 @@ def _ladder(job: Job, seen: Reference, fall: float) -> Ladder:
         blow_up_cap(seen, fall),
         horizon.program_steps(job.family, job.steps),
         partial(choice.choose, family=job.family),
-        _correction(job),
+        partial(horizon.correction, job.family, job.steps),
+        job.replay,
     )
-
-
-def _correction(job: Job) -> float:
-    steps = horizon.program_steps(job.family, job.steps)
-    return horizon.correction(job.family, job.steps, steps)
 
 
 def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
@@ -88,7 +90,13 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
     if winner is None:
         why = "every candidate diverged" if tried else "the budget did not allow one candidate"
         return Found(None, why, False, False, *told)
-    lr = prober.within(10 ** choice.vertex(ladder, winner) * ladder.correction)
+    doubt = math.hypot(ladder.reference.error, ladder.error(winner))
+    if not prober.job.replay and ladder.progress < DOUBTS * doubt:
+        why = f"the best of {len(tried)} LRs gained {ladder.progress:.3g}, the noise is {doubt:.3g}"
+        return Found(None, why, False, False, *told)
+    lr = 10 ** choice.vertex(ladder, winner) * ladder.correction
+    edge = min((10**x for x, score in ladder.scores.items() if score == math.inf), default=math.inf)
+    lr = prober.within(min(lr, edge / choice.BELOW_EDGE))
     reason = (
         f"of {len(tried)} LRs {10**winner:.3g} won, at {10 ** choice.vertex(ladder, winner):.3g} "
         f"between its neighbours; x{ladder.correction:.2g} for the whole run"

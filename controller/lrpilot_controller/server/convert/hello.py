@@ -55,6 +55,7 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         can_stop=hello.capabilities.stop,
         can_program=hello.capabilities.program,
         can_replay=hello.capabilities.replay,
+        scheduled=hello.scheduled,
         world_size=hello.world_size,
         scale=_scale(plan),
         job=hello.job,
