@@ -25,6 +25,7 @@ class RunView:
     plan: Plan | None = None
     program: Program | None = None
     probe_steps: int = 0
+    searching: bool = False
     snapshot: int | None = None
     in_flight: Decision | None = None
     rollbacks: int = 0

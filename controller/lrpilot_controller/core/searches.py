@@ -1,0 +1,149 @@
+"""When a search begins, what the trainer answers to it, and what its end means for the run."""
+
+from lrpilot_controller.core.desk import Desk
+from lrpilot_controller.core.events import (
+    FellBack,
+    Output,
+    ProgramEnded,
+    SearchEnded,
+    SnapshotProven,
+    SnapshotTaken,
+)
+from lrpilot_controller.core.guardrails import Refusal
+from lrpilot_controller.core.model import (
+    Decision,
+    DecisionStatus,
+    Mode,
+    Proposal,
+    Receipt,
+    SearchEnd,
+)
+from lrpilot_controller.core.searching import Searching, can_search
+from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.view import RunView
+from lrpilot_controller.core.watch import Watch
+
+
+class Searches:
+    """The searches of one attempt, one at a time.
+
+    Args:
+        view: the run as it stands, which this keeps up to date.
+        watch: begins anew after each search.
+        desk: decides.
+        settings: what a person may set.
+
+    Attributes:
+        known: the LR that an earlier run of the same job found, if any.
+    """
+
+    def __init__(self, view: RunView, watch: Watch, desk: Desk, settings: CoreSettings) -> None:
+        attempt = view.attempt
+        self.known: float | None = None
+        self._view = view
+        self._watch = watch
+        self._desk = desk
+        self._settings = settings
+        self._search: Searching | None = None
+        # One that the training code asked for begins with the start snapshot.
+        self._due = attempt.search and attempt.resumes is None and can_search(attempt)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a search is due or under way."""
+        return self._due or self._search is not None
+
+    def why_not(self) -> str | None:
+        """Why a search cannot begin now; None where it can."""
+        view = self._view
+        if self.wanted:
+            return "the run is searching already"
+        if view.attempt.mode is not Mode.AUTO:
+            return f"the run's mode is {view.attempt.mode}: nothing is probed"
+        if not can_search(view.attempt):
+            return "its trainer cannot run programs: it has no snapshots, or several ranks"
+        if view.in_flight is not None:
+            return f"decision {view.in_flight.id} has not been answered yet"
+        return None
+
+    def begin(self, home: int | None, out: list[Output]) -> None:
+        """Begin one, where that is possible, from the snapshot `home`; None: from now."""
+        self._due = False
+        if self.why_not() is None:
+            self._search = Searching(self._view, self._settings, home, self.known)
+            self._view.searching = True
+            self._propose(self._search.begin(), out)
+
+    def kept(self, event: SnapshotTaken, out: list[Output]) -> None:
+        """The trainer holds a snapshot."""
+        if event.proven:
+            if self._due:
+                self.begin(event.snapshot, out)
+        elif self._search is not None and self._search.saved(event.snapshot):
+            self._watch.kept(event, proven=True)  # else a program would take its place
+            out.append(SnapshotProven(event.attempt, event.snapshot))
+
+    def owns(self, decision: Decision) -> bool:
+        """Whether a decision is one of the search under way."""
+        return self._search is not None and decision.signal is None
+
+    def answered(self, decision: Decision, receipt: Receipt, out: list[Output]) -> None:
+        """The trainer answered a decision of the search."""
+        assert self._search is not None
+        view = self._view
+        view.branch = receipt.branch_after
+        if receipt.status is not DecisionStatus.APPLIED:
+            why = f"decision {decision.id} was {receipt.status}: {receipt.detail}"
+            rejected = receipt.status is DecisionStatus.REJECTED
+            if rejected and self._search.result is None:  # the trainer waits for another word
+                self._propose(self._search.settle(why), out)
+            else:
+                self.abandon(why, out)
+        elif decision.program is not None:
+            view.program = decision.program
+        else:
+            view.plan, view.lr = decision.plan, receipt.lrs_after[0]
+            view.last_change_step = receipt.applied_step
+            self._end(out)
+
+    def ended(self, event: ProgramEnded, out: list[Output]) -> None:
+        """A program ended."""
+        view = self._view
+        view.step = max(view.step, event.first_step + len(event.losses))
+        view.branch = event.branch
+        view.probe_steps += len(event.losses)
+        mine = view.program is not None and view.program.id == event.program
+        view.program = None
+        if self._search is not None and mine:
+            self._propose(self._search.ended(event), out)
+
+    def fell_back(self, event: FellBack, out: list[Output]) -> None:
+        """The trainer heard nothing in time: it goes on by itself, and the search is over."""
+        view = self._view
+        view.step, view.branch, view.program = max(view.step, event.step), event.branch, None
+        if self._search is not None:
+            view.plan = self._search.fallback
+            self._search.give_up(SearchEnd.FELL_BACK, event.reason)
+            self._end(out)
+
+    def abandon(self, reason: str, out: list[Output]) -> None:
+        """End a search that is under way, without another word to the trainer."""
+        if self._search is not None:
+            self._search.give_up(SearchEnd.ABANDONED, reason)
+            self._end(out)
+
+    def _propose(self, proposal: Proposal, out: list[Output]) -> None:
+        """Carry the search on; where the guardrails refuse a program it ends."""
+        assert self._search is not None
+        verdict = self._desk.decide(self._view, proposal, out)
+        if isinstance(verdict, Refusal) and proposal.program is not None:
+            verdict = self._desk.decide(self._view, self._search.settle(verdict.reason), out)
+        if isinstance(verdict, Refusal):
+            self.abandon(verdict.reason, out)
+
+    def _end(self, out: list[Output]) -> None:
+        assert self._search is not None
+        assert self._search.result is not None
+        out.append(SearchEnded(self._view.attempt.id, self._search.result))
+        self._watch.begin_anew(self._search.references, out)
+        self._search, self._view.searching = None, False

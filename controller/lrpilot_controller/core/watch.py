@@ -1,0 +1,222 @@
+"""A run's own training, watched: signals, what was done about them, and what came of it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lrpilot_controller.core.desk import Desk
+from lrpilot_controller.core.detectors import Detectors
+from lrpilot_controller.core.events import (
+    OutcomeMeasured,
+    Output,
+    Refused,
+    SignalSeen,
+    SnapshotProven,
+    SnapshotTaken,
+)
+from lrpilot_controller.core.guardrails import Refusal
+from lrpilot_controller.core.model import (
+    Action,
+    Decision,
+    DecisionStatus,
+    Receipt,
+    Signal,
+    SignalKind,
+)
+from lrpilot_controller.core.policies.base import Policy
+from lrpilot_controller.core.probation import Probation
+from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.snapshots import Snapshot, Snapshots
+from lrpilot_controller.core.view import RunView
+
+
+class Watch:
+    """Follows one attempt; a program's samples never get here.
+
+    Args:
+        view: the run as it stands, which this keeps up to date.
+        policy: proposes what to do about a signal.
+        desk: decides.
+        settings: what a person may set.
+    """
+
+    def __init__(self, view: RunView, policy: Policy, desk: Desk, settings: CoreSettings) -> None:
+        self._view = view
+        self._policy = policy
+        self._desk = desk
+        self._settings = settings
+        self._detectors = Detectors(view.attempt.total_steps, view.attempt.steps_per_epoch)
+        self._snapshots = Snapshots(proof_steps=view.time_scale // 2)
+        self._probation: Probation | None = None
+        self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
+        self._on_trial: int | None = None  # the step to see what a rollback's cut gained
+
+    def validated(self, step: int, loss: float, out: list[Output]) -> None:
+        """Take a validation loss."""
+        self._judge(self._detectors.update(step, None, loss, self._view.lr), out)
+
+    def trained(self, step: int, loss: float, out: list[Output]) -> None:
+        """Take a train loss."""
+        view = self._view
+        self._judge(self._detectors.update(step, loss, None, view.lr), out)
+        if self._probation and (outcome := self._probation.update(loss)):
+            self._probation = None
+            out.append(OutcomeMeasured(outcome))
+        # The level does not see a loss that is no number: it would prove a state of NaN.
+        healthy = math.isfinite(loss) and self._detectors.healthy
+        if view.in_flight is not None:
+            return
+        # Nor is a state above the start worth keeping while the first steps are judged.
+        worthy = healthy and (self._detectors.gained or not self._detectors.watching)
+        if (proven := self._snapshots.update(worthy)) is not None:
+            self._newest(proven)
+            out.append(SnapshotProven(view.attempt.id, proven))
+        if self._unresolved is not None:
+            self._look_again(step, healthy, out)
+        if self._on_trial is not None and step >= self._on_trial:
+            self._see_gain(step, out)
+
+    def kept(self, event: SnapshotTaken, *, proven: bool) -> None:
+        """The trainer holds a snapshot of the state that training is in."""
+        snapshot = Snapshot(event.snapshot, event.step, self._detectors.state_dict())
+        self._snapshots.taken(snapshot, proven)
+        if proven:
+            self._newest(event.snapshot)
+
+    def answered(self, decision: Decision, receipt: Receipt, out: list[Output]) -> None:
+        """The trainer answered a decision about a signal."""
+        view = self._view
+        if receipt.status is DecisionStatus.APPLIED:
+            self._applied(decision, receipt)
+            return
+        if receipt.status is DecisionStatus.REJECTED and decision.restore_snapshot is not None:
+            view.snapshot = None  # the trainer cannot go back there
+        elif receipt.status is not DecisionStatus.EXPIRED:
+            return
+        if decision.signal is not None:
+            # Nobody acted on the signal, and a detector speaks once per episode: judge it anew.
+            view.step = max(view.step, receipt.applied_step)
+            self._answer(replace(decision.signal, step=view.step), out)
+
+    def begin_anew(self, references: Sequence[float], out: list[Output]) -> None:
+        """A search is over: training goes on from another state, and `references` are the losses
+        that it began from."""
+        view, attempt = self._view, self._view.attempt
+        self.end(out)
+        self._detectors = Detectors(attempt.total_steps, attempt.steps_per_epoch)
+        for loss in references:
+            self._detectors.update(view.step, loss, None, view.lr)
+        self._snapshots.rolled_back()
+        self._unresolved = self._on_trial = None
+
+    def end(self, out: list[Output]) -> None:
+        """The attempt is over, or its training is interrupted by a search."""
+        if self._probation is not None:
+            out.append(OutcomeMeasured(self._probation.unfinished()))
+            self._probation = None
+
+    def _judge(self, signals: Sequence[Signal], out: list[Output]) -> None:
+        for signal in signals:
+            out.append(SignalSeen(signal))
+        for signal in signals:
+            if self._answer(signal, out):
+                break  # two findings of one sample, one action
+
+    def _answer(self, signal: Signal, out: list[Output]) -> bool:
+        view = self._view
+        if view.in_flight is not None or view.searching:
+            return False  # the trainer has not answered the last decision yet, or runs a program
+        proposal = self._policy.decide(view, signal)
+        if proposal is None:
+            return False
+        verdict = self._desk.decide(view, proposal, out)
+        if isinstance(verdict, Refusal):
+            out.append(Refused(signal, verdict.reason))
+            if verdict.again_at is not None:
+                self._unresolved = (signal, verdict.again_at)
+            if not verdict.spent or view.rollbacks_spent:
+                return False
+            view.rollbacks_spent = True
+            return self._answer(signal, out)  # what would the policy do without them?
+        if verdict.action is Action.NOTE:
+            view.last_note_step = view.step
+        if verdict.action is not Action.NOTE and self._probation:
+            self._fail_probation(verdict, out)
+        return True
+
+    def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
+        """A blow-up that a cut was to end, or that came too soon after one: is it over?"""
+        assert self._unresolved is not None
+        signal, due = self._unresolved
+        if step < due:
+            return
+        self._unresolved = None
+        if not healthy:
+            self._answer(replace(signal, step=step), out)
+
+    def _see_gain(self, step: int, out: list[Output]) -> None:
+        """A rollback's cut has had its time: above the start, the rate must still be too high."""
+        view, seen, self._on_trial = self._view, self._detectors, None
+        if seen.gained:
+            return
+        view.in_vain += 1
+        evidence = {"in_vain_since": view.began, "level": seen.level, "start": seen.start}
+        known = {name: float(value or 0) for name, value in evidence.items()}
+        self._judge([Signal(SignalKind.DIVERGENCE, step, step, 0.5, known)], out)
+
+    def _fail_probation(self, decision: Decision, out: list[Output]) -> None:
+        assert self._probation is not None
+        blew_up = decision.action in (Action.ROLLBACK, Action.STOP)
+        probation, self._probation = self._probation, None
+        outcome = probation.rolled_back() if blew_up else probation.unfinished()
+        out.append(OutcomeMeasured(outcome))
+
+    def _applied(self, decision: Decision, receipt: Receipt) -> None:
+        view = self._view
+        level, unit = self._detectors.level, self._unit()
+        view.branch = receipt.branch_after
+        view.last_change_step = receipt.applied_step
+        if receipt.lrs_after:
+            view.lr = receipt.lrs_after[0]
+        if decision.plan is not None:
+            view.plan = decision.plan
+        self._unresolved = self._on_trial = None
+        if decision.action is Action.CUT:
+            view.cuts += 1
+            if decision.signal is not None:
+                due = receipt.applied_step + self._settings.limits.cooldown_steps
+                self._unresolved = (decision.signal, due)
+        if decision.restore_snapshot is not None:
+            proven = self._snapshots.proven
+            view.rollbacks += 1
+            if decision.signal is not None:
+                view.lasted = decision.signal.since - view.began
+            view.began = receipt.applied_step
+            self._on_trial = receipt.applied_step + view.time_scale
+            count = view.rollbacks_to
+            count[decision.restore_snapshot] = count.get(decision.restore_snapshot, 0) + 1
+            if proven is not None and proven.id == decision.restore_snapshot:
+                # Steps are never counted back: of those since the snapshot, an earlier rollback
+                # has undone some already.
+                since = max(proven.step, view.undone_until)
+                view.rolled_back_steps += max(0, receipt.applied_step - since)
+                view.undone_until = max(view.undone_until, receipt.applied_step)
+                self._detectors.load_state_dict(dict(proven.detectors))
+                level, unit = self._detectors.level, self._unit()
+            self._snapshots.rolled_back()
+        if decision.plan is not None:
+            length = max(self._settings.probation_steps, view.time_scale)
+            self._probation = Probation(decision, length, level, unit)
+
+    def _unit(self) -> float | None:
+        """What makes a difference of losses relative: the range so far, or else the noise."""
+        seen = self._detectors
+        if seen.start is None or seen.best is None:
+            return None
+        return max(seen.start - seen.best, seen.noise or 0.0)
+
+    def _newest(self, snapshot: int) -> None:
+        """A snapshot is proven: from now on, this is where a rollback leads."""
+        assert self._snapshots.proven is not None
+        view = self._view
+        view.snapshot, view.began, view.lasted = snapshot, self._snapshots.proven.step, None
