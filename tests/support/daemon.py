@@ -3,15 +3,17 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lrpilot_controller.core.events import Decided, ReceiptArrived, Samples
+from lrpilot_controller.core.model import Decision
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.story import story_of
@@ -108,13 +110,33 @@ class Daemon:
         found = [record.event for record in self.records(run, Samples)]
         return [seq for samples in found for seq in range(samples.first_seq, samples.next_seq)]
 
+    def decisions(self, run: str) -> list[Decision]:
+        """Every decision in the journal, as often as it is there."""
+        return [record.event.decision for record in self.records(run, Decided)]
+
     def decided(self, run: str) -> list[int]:
-        """The id of every decision in the journal, as often as it is there."""
-        return [record.event.decision.id for record in self.records(run, Decided)]
+        """Their ids."""
+        return [decision.id for decision in self.decisions(run)]
 
     def receipts(self, run: str) -> list[ReceiptArrived]:
         """Every receipt in the journal."""
         return [record.event for record in self.records(run, ReceiptArrived)]
+
+    def remembers(self, runs: int) -> bool:
+        """Whether it has written down what so many whole runs found, for later ones."""
+        query = (
+            "SELECT count(*) FROM trials JOIN studies USING (study_id) "
+            "WHERE study_name = ? AND state = 'COMPLETE'"
+        )
+        trials = f"file:{self.storage / 'optuna.db'}?mode=ro"
+        # There is no file, or no table, before the first run has ended.
+        with (
+            suppress(sqlite3.OperationalError),
+            closing(sqlite3.connect(trials, uri=True)) as file,
+        ):
+            [count] = file.execute(query, (f"{PROJECT}/runs",)).fetchone()
+            return bool(count >= runs)
+        return False
 
 
 def environment(**changes: str | Path) -> dict[str, str]:
