@@ -8,16 +8,22 @@ from lrpilot.copies import CannotKeep, Maker, first_dimension, keep
 
 log = logging.getLogger("lrpilot")
 
-# The longest program of a search's ladder has so many steps.
-MOST_BATCHES = 64
+# The longest program of a search's ladder has so many; all batches of these steps are kept.
+MOST_STEPS = 80
 # Host memory; a search goes on with fresh batches beyond it.
 MOST_BYTES = 512 * 2**20
 
 T = TypeVar("T")
 
+# A batch's step, counted from a program's first, and its number among that step's batches.
+Place = tuple[int, int]
+
 
 class Replay:
     """Keeps the first batches since a search began.
+
+    A step that is made of several batches gets the same ones each time, even where an epoch's end
+    cut a step before it short.
 
     Args:
         warn: told once, with a text for the user, when a batch cannot be kept.
@@ -35,10 +41,9 @@ class Replay:
         self._active = True  # there may be something to do for the next batch
         self._seen = False
         self._broken = self._full = False
-        self._position = 0  # of the next batch, counted from a program's first
-        self._served = 0  # since the last step
+        self._step = self._micro = 0  # the next batch's place
         self._bytes = 0
-        self._makers: list[Maker] = []
+        self._makers: dict[Place, Maker] = {}
         self.works = False
         self.serving = False
         self.batch_size: int | None = None
@@ -52,6 +57,7 @@ class Replay:
         """Count from here: what was served before the search began was no part of it."""
         if self._active:
             self._forget()
+            self._micro = 0
 
     def begin(self, *, again: bool, goes_on: bool) -> None:
         """A program begins.
@@ -65,11 +71,12 @@ class Replay:
         self._active = True
         self._again = again
         if not goes_on:
-            self._position, self._served = 0, 0
+            self._step = self._micro = 0
 
     def stepped(self) -> None:
         """A step was made; were its batches served here?"""
-        self.serving, self._served = self._served > 0, 0
+        self.serving, self._micro = self._micro > 0, 0
+        self._step += 1
 
     def stop(self) -> None:
         """The search is over: free what was kept."""
@@ -79,18 +86,18 @@ class Replay:
     def serve(self, batch: T) -> T:
         """What is trained on in the place of the loader's `batch`: itself, or a kept one."""
         self.serving = True
-        self._served += 1
+        place = (self._step, self._micro)
+        self._micro += 1
         if not self._active:
             return batch
-        place, self._position = self._position, self._position + 1
         try:
             if not self._seen:
                 self._look_at(batch)
-            if self._again and place < len(self._makers):
+            if self._again and place in self._makers:
                 copy: T = self._makers[place]()
                 return copy
-            if self._recording and place == len(self._makers) < MOST_BATCHES:
-                self._keep(batch)
+            if self._recording and place[0] < MOST_STEPS and place not in self._makers:
+                self._keep(place, batch)
         except CannotKeep as error:
             self._break(f"{error} cannot be copied")
         except Exception as error:  # no memory, or a type with ideas of its own
@@ -99,7 +106,7 @@ class Replay:
         return batch
 
     def _forget(self) -> None:
-        self._position, self._bytes, self._makers, self._full = 0, 0, [], False
+        self._step, self._bytes, self._makers, self._full = 0, 0, {}, False
 
     def _look_at(self, batch: Any) -> None:
         """Whether batches can be kept at all, from the first one."""
@@ -112,7 +119,7 @@ class Replay:
             except Exception:  # it is told when a search wants it
                 log.debug("LRPilot: batches cannot be kept", exc_info=True)
 
-    def _keep(self, batch: Any) -> None:
+    def _keep(self, place: Place, batch: Any) -> None:
         kept = keep(batch, MOST_BYTES - self._bytes)
         if kept is None:
             self._recording = False
@@ -120,7 +127,7 @@ class Replay:
             return
         make, size = kept
         self._bytes += size
-        self._makers.append(make)
+        self._makers[place] = make
         self.works = True
 
     def _break(self, why: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot.copies import CannotKeep, first_dimension, keep
-from lrpilot.replay import MOST_BATCHES, Replay
+from lrpilot.replay import MOST_STEPS, Replay
 
 ROOM = 2**20
 Pair = namedtuple("Pair", "x y")
@@ -245,6 +245,22 @@ def test_several_batches_may_make_a_step() -> None:
     assert [bench.replay.serve(next(bench.loader)) for _ in range(6)] == served
 
 
+def test_a_step_of_several_batches_gets_the_same_ones_after_a_shorter_step() -> None:
+    bench = Bench()
+
+    def program(*windows: int) -> list[list[Any]]:
+        bench.replay.begin(again=True, goes_on=False)
+        out = []
+        for window in windows:
+            out.append([bench.replay.serve(next(bench.loader)) for _ in range(window)])
+            bench.replay.stepped()
+        return out
+
+    assert program(2, 1, 2) == [[0, 1], [2], [3, 4]]
+    assert program(2, 2, 1) == [[0, 1], [2, 8], [3]]
+    assert program(1, 2, 2) == [[0], [2, 8], [3, 4]]
+
+
 def test_outside_of_a_search_batches_are_the_loaders_own() -> None:
     bench = Bench()
     assert bench.train(3) == [0, 1, 2]
@@ -263,14 +279,14 @@ def test_after_a_search_nothing_is_held() -> None:
     assert bench.train(2) == [2, 3]  # a search of its own begins anew
 
 
-def test_no_more_batches_are_kept_than_the_longest_program_has() -> None:
+def test_no_more_steps_are_kept_than_the_longest_program_has() -> None:
     bench = Bench()
     bench.replay.begin(again=True, goes_on=False)
-    bench.train(MOST_BATCHES + 5)
+    bench.train(MOST_STEPS + 5)
     bench.replay.begin(again=True, goes_on=False)
-    again = bench.train(MOST_BATCHES + 5)
-    assert again[:MOST_BATCHES] == list(range(MOST_BATCHES))
-    assert again[MOST_BATCHES] > MOST_BATCHES + 5
+    again = bench.train(MOST_STEPS + 5)
+    assert again[:MOST_STEPS] == list(range(MOST_STEPS))
+    assert again[MOST_STEPS] > MOST_STEPS + 5
 
 
 def test_no_more_memory_is_held_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
