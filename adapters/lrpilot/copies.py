@@ -107,7 +107,7 @@ class _Keeper:
         return make
 
     def _other(self, value: Any, place: str) -> Maker:
-        for part in _parts(value):
+        for part in parts_of(value):
             if is_tensor(part):
                 self._take(_bytes(part))
         try:
@@ -117,7 +117,7 @@ class _Keeper:
         return lambda: copy.deepcopy(kept)
 
 
-def _parts(value: Any, depth: int = 4) -> Iterator[Any]:
+def parts_of(value: Any, depth: int = 4) -> Iterator[Any]:
     """An object and what lies inside it, as far as it is easily seen."""
     yield value
     inner: Iterable[Any] = ()
@@ -130,12 +130,12 @@ def _parts(value: Any, depth: int = 4) -> Iterator[Any]:
     elif hasattr(value, "__dict__") and not isinstance(value, type):
         inner = vars(value).values()
     for item in inner:
-        yield from _parts(item, depth - 1)
+        yield from parts_of(item, depth - 1)
 
 
 def first_dimension(batch: Any) -> int | None:
     """The first dimension of the first tensor or array in a batch; None if there is none."""
-    for part in _parts(batch):
+    for part in parts_of(batch):
         if (is_tensor(part) or _is_array(part)) and len(part.shape) > 0:
             return int(part.shape[0])
     return None

@@ -100,6 +100,30 @@ class Pilot(Attempt):
             yield batch
             del batch
 
+    def serve(self, batch: T) -> T:
+        """What is trained on in the place of `batch`; for adapters whose framework has the loop.
+
+        Called for each batch before its forward pass. A program that was set aside goes on, and
+        the run starts with the first one.
+        """
+        if self._control is None:
+            return batch
+        self.go_on()
+        served = self._control.replay.serve(batch)
+        self.start()
+        return served
+
+    def go_on(self) -> None:
+        """Put a program that was set aside back, where a batch follows; `serve` does so as well.
+
+        For adapters: before a loader begins anew, which may draw from the program's generators.
+        """
+        if self._control is not None:
+            try:
+                self._control.runner.go_on()
+            except Exception as error:
+                self._give_up(error)
+
     def search(
         self,
         step_fn: Callable[[T], Any] | None = None,

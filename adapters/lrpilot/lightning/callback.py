@@ -1,4 +1,4 @@
-"""LRPilot in PyTorch Lightning: `Trainer(callbacks=[LRControllerCallback(...)])`."""
+"""The callback: which of Lightning's hooks means what to a pilot."""
 
 import difflib
 import logging
@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from lrpilot.lightning.checks import observes_only, warn_of_finite_checks, why_no_search
+from lrpilot.lightning.schedulers import Unmoved
+from lrpilot.lightning.search import SearchInFit
+from lrpilot.lightning.window import WindowLoss
 from lrpilot.pilot import Pilot
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
@@ -21,14 +25,18 @@ USUAL_MONITOR = "val_loss"
 
 
 class LRControllerCallback(Callback):
-    r"""Guard a Lightning run: blow-ups are rolled back in memory and the learning rate is cut.
+    r"""Guard a Lightning run, and find its learning rate if asked to.
+
+    Blow-ups are rolled back in memory and the learning rate is cut. With `search=True` the first
+    steps try learning rates on batches that are served again; `lrpilot/probe` is logged as 1 beside
+    them. Validation and checkpoints see the run's own weights all the while.
 
     The loss is what `training_step` returned, per optimizer step; the validation loss is
     `trainer.callback_metrics[monitor]`, read in `on_validation_end`. A rollback restores weights
     and optimizer state and leaves loops, loggers, dataloaders and `global_step` untouched.
 
     Manual optimization, several optimizers and several ranks are observed only, which is said
-    once; `fast_dev_run` makes the callback inert.
+    once; so is why a fit cannot be searched. `fast_dev_run` makes the callback inert.
 
     Args:
         monitor: name of the logged validation loss; `val_loss`, where it is logged, unless given.
@@ -44,7 +52,8 @@ class LRControllerCallback(Callback):
         >>> from lrpilot.lightning import LRControllerCallback
         >>> trainer = Trainer(callbacks=[LRControllerCallback(project="demo")])  # doctest: +SKIP
 
-    .. note:: List it before ``LearningRateMonitor``, so that the monitor sees the LR applied.
+    .. note:: List it before ``LearningRateMonitor``, so that the monitor sees the LR applied, and
+        before callbacks that swap weights for validation.
     """
 
     def __init__(
@@ -82,9 +91,9 @@ class LRControllerCallback(Callback):
         }
         Options(**self._keywords)  # a bad argument is told here, not hours later
         self._pilot: Pilot | None = None
+        self._search: SearchInFit | None = None
         self._loaded: dict[str, Any] | None = None
         self._loss = WindowLoss()
-        self._global_step = 0
         self._missing_told = False
 
     @property
@@ -99,11 +108,15 @@ class LRControllerCallback(Callback):
         if getattr(trainer, "fast_dev_run", False) or not trainer.optimizers:
             return
         optimizer = trainer.optimizers[0]
-        why = _observes_only(trainer, pl_module)
-        if why is not None:
-            log.warning("LRPilot: %s: this version observes it and writes nothing", why)
-        _warn_of_finite_checks(trainer)
+        why = observes_only(trainer, pl_module)
+        warn_of_finite_checks(trainer)
         keywords = self._keywords | {"total_steps": self._horizon(trainer)}
+        if why:
+            log.warning("LRPilot: %s: this version observes it and writes nothing", why)
+            keywords["search"] = False
+        elif keywords["search"] is True and (reason := why_no_search(trainer, pl_module)):
+            log.warning("LRPilot: no search: %s; this run is only guarded", reason)
+            keywords["search"] = False
         configs: list[Any] = [
             config
             for config in trainer.lr_scheduler_configs
@@ -115,16 +128,28 @@ class LRControllerCallback(Callback):
             schedulers=[config.scheduler for config in configs],
             stateful=self._stateful,
             request_stop=lambda: setattr(trainer, "should_stop", True),
-            controls=why is None,
+            controls=not why,
         )
+        pilot = self._pilot
         for config in configs:
-            config.scheduler = _Unmoved(config.scheduler, optimizer)
+            config.scheduler = Unmoved(config.scheduler, optimizer, lambda: pilot.searching)
         if self._loaded:
-            self._pilot.load_state_dict(self._loaded)
+            pilot.load_state_dict(self._loaded)
             self._loaded = None  # of this fit alone
         self._loss = WindowLoss()
-        self._global_step = trainer.global_step
-        self._pilot.start()
+        self._search = SearchInFit(trainer, pl_module, pilot)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with a program before the loader begins anew, which may draw random numbers."""
+        if self._search is not None:
+            self._search.go_on()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the run with the first batch; let a batch hold what a search trains on."""
+        if self._search is not None:
+            self._search.batch_starts(batch)
 
     def on_train_batch_end(
         self,
@@ -135,16 +160,24 @@ class LRControllerCallback(Callback):
         batch_idx: int,
     ) -> None:
         """Report the loss of an optimizer step once its last micro-batch is done."""
-        pilot = self._pilot
-        if pilot is None:
+        if self._pilot is None or self._search is None:
             return
         self._loss.add(outputs)
-        if trainer.global_step == self._global_step:
+        if not self._search.batch_ended():
             return
-        self._global_step = trainer.global_step
         loss = self._loss.take(trainer.accumulate_grad_batches)
         if loss is not None:
-            pilot.step(loss)
+            self._pilot.step(loss)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the weights the run's own, for whoever looks between two epochs."""
+        if self._search is not None:
+            self._search.settle()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the weights the run's own."""
+        if self._search is not None and not trainer.sanity_checking:
+            self._search.settle()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the validation loss."""
@@ -180,6 +213,8 @@ class LRControllerCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: plain data."""
+        if self._search is not None:
+            self._search.settle()
         return self._pilot.state_dict() if self._pilot is not None else self._loaded or {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -199,82 +234,10 @@ class LRControllerCallback(Callback):
     def _close(self, trainer: pl.Trainer, reason: str) -> None:
         if self._pilot is None:
             return
+        search, self._search = self._search, None
+        if search is not None:
+            search.close()
         self._pilot.close(reason)
         for config in trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, _Unmoved):
+            if isinstance(config.scheduler, Unmoved):
                 config.scheduler = config.scheduler.unwrap()
-
-
-class WindowLoss:
-    """The mean loss of an accumulation window, from what Lightning hands out per micro-batch."""
-
-    def __init__(self) -> None:
-        self._sum: Any = None
-        self._count = 0
-
-    def add(self, outputs: Tensor | Mapping[str, Any] | None) -> None:
-        """Take one micro-batch's outputs; one that was skipped has no loss."""
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if loss is None:
-            return
-        self._sum = loss if self._sum is None else self._sum + loss
-        self._count += 1
-
-    def take(self, accumulated: int) -> Any:
-        """The loss of the optimizer step that just ended; None where no batch had one.
-
-        Lightning divides each micro-batch's loss by `accumulate_grad_batches`, also in a last
-        window that is shorter.
-        """
-        total, count = self._sum, self._count
-        self._sum, self._count = None, 0
-        if total is None or accumulated == 1 == count:
-            return total
-        return total * (accumulated / count)
-
-
-class _Unmoved:
-    """A scheduler as Lightning sees it: it still drives the optimizer that it was made for.
-
-    The scheduler itself was pointed at a stand-in; LearningRateMonitor and the like ask it for its
-    optimizer to learn the LR that is applied.
-    """
-
-    def __init__(self, scheduler: Any, optimizer: Any) -> None:
-        self.__dict__.update(_scheduler=scheduler, optimizer=optimizer)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return type(self.__dict__["_scheduler"])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._scheduler, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._scheduler, name, value)
-
-    def unwrap(self) -> Any:
-        """The scheduler itself."""
-        return self.__dict__["_scheduler"]
-
-
-def _warn_of_finite_checks(trainer: pl.Trainer) -> None:
-    """EarlyStopping ends a run at its first non-finite validation, before it can be rescued."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyStopping) and callback.check_finite:
-            log.warning(
-                "LRPilot: EarlyStopping(check_finite=True) ends the run at a non-finite %s, maybe "
-                "before a rollback arrives; EarlyStopping(..., check_finite=False) leaves it to us",
-                callback.monitor,
-            )
-
-
-def _observes_only(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None:
-    """Why this fit cannot be controlled yet, if so."""
-    if not pl_module.automatic_optimization:
-        return "manual optimization"
-    if len(trainer.optimizers) > 1:
-        return f"{len(trainer.optimizers)} optimizers"
-    if trainer.world_size > 1:
-        return f"{trainer.world_size} ranks"
-    return None
