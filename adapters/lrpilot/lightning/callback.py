@@ -163,11 +163,11 @@ class LRControllerCallback(Callback):
         if self._pilot is None or self._search is None:
             return
         self._loss.add(outputs)
-        if not self._search.batch_ended():
-            return
-        loss = self._loss.take(trainer.accumulate_grad_batches)
-        if loss is not None:
-            self._pilot.step(loss)
+        if self._search.batch_ended():
+            loss = self._loss.take(trainer.accumulate_grad_batches)
+            if loss is not None:
+                self._pilot.step(loss)
+        self._search.boundary()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the weights the run's own, for whoever looks between two epochs."""

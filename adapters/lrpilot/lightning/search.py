@@ -9,6 +9,7 @@ from lrpilot.lightning.checks import callbacks_of
 from lrpilot.lightning.display import BarText, Patience
 from lrpilot.lightning.overlay import Overlay
 from lrpilot.pilot import Pilot
+from lrpilot.torch.state import rng_state, set_rng_state
 
 # Logged as 1 beside each step of a program, and as 0 once after the last one.
 PROBE = "lrpilot/probe"
@@ -33,6 +34,7 @@ class SearchInFit:
         self._probing = False  # whether the last step was a program's
         self._aside = False
         self._gradients: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+        self._generators: dict[str, Any] | None = None  # at the last step boundary
         self._step = trainer.global_step
         self._in_batch = self._mid_window = False
         # Lightning reads the weights for a checkpoint before any callback hears of it.
@@ -46,7 +48,7 @@ class SearchInFit:
         served = self._pilot.serve(batch)
         if served is not batch:
             self._overlay.lay(batch, served)
-        self._in_batch = True
+        self._in_batch, self._generators = True, None
         if self._pilot.searching:
             self._patience.hold()
             if self._bar is None:
@@ -70,6 +72,11 @@ class SearchInFit:
         self._in_batch, self._mid_window = False, not stepped
         self._step = self._trainer.global_step
         return stepped
+
+    def boundary(self) -> None:
+        """The pilot has heard of it."""
+        if self._pilot.searching:
+            self._generators = rng_state()
 
     @property
     def _stepped(self) -> bool:
@@ -96,6 +103,8 @@ class SearchInFit:
                 for parameter in self._module.parameters()
                 if parameter.grad is not None
             ]
+        if self._generators is not None:  # Lightning asks the validation's loader before any hook
+            set_rng_state(self._generators)
         self._aside = True
         self._pilot.settle()
 

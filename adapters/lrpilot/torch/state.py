@@ -72,7 +72,7 @@ class TrainingState:
             for parameter, state in self._optimizer.state.items()
         }
         self._others = [copy.deepcopy(one.state_dict()) for one in self._stateful]
-        self._rng = _rng_state()
+        self._rng = rng_state()
 
     def restore(self, *, rng: bool) -> None:
         """Put the state back in place; `rng` says whether the random generators too.
@@ -107,7 +107,7 @@ class TrainingState:
         for one, held in zip(self._stateful, self._others, strict=True):
             one.load_state_dict(copy.deepcopy(held))
         if rng:
-            _set_rng_state(self._rng)
+            set_rng_state(self._rng)
 
     def clear(self) -> None:
         """Hold nothing."""
@@ -186,7 +186,8 @@ def _copy(to: Sequence[Tensor], source: Sequence[Tensor]) -> None:
         torch._foreach_copy_([t.detach() for t in to], [s.detach() for s in source])
 
 
-def _rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, Any]:
+    """The random generators of this process, as they are."""
     state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
@@ -195,7 +196,8 @@ def _rng_state() -> dict[str, Any]:
     return state
 
 
-def _set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put them back."""
     torch.set_rng_state(state["torch"])
     random.setstate(state["python"])
     if "cuda" in state:
