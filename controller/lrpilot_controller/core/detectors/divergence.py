@@ -38,7 +38,8 @@ EBBED: Final = 0.02
 """Share of a crest that must be gone, beside the noise, for the level to count as coming down."""
 
 LR_CHANGE: Final = 0.1
-"""A cut of the learning rate by more than this opens a new episode."""
+"""A cut of the learning rate by more than this, at once, opens a new episode. A schedule's decay
+must not: it would wipe out the evidence of a run that blows up while it decays."""
 
 
 class DivergenceDetector(SlotState):
@@ -73,7 +74,7 @@ class DivergenceDetector(SlotState):
         self._evidence = 0.0
         self._since = 0  # step at which the evidence last left zero
         self._reports = 0  # reports since then
-        self._lr: float | None = None  # highest rate since the last cut
+        self._lr: float | None = None  # as last reported
 
     @property
     def level(self) -> float | None:
@@ -162,13 +163,11 @@ class DivergenceDetector(SlotState):
         return found
 
     def _see_rate(self, lr: float) -> None:
-        """Keeps the highest rate since the last cut; a clear cut below it opens a new episode."""
+        """A clear cut from one report to the next opens a new episode; a decay opens none."""
         if not 0.0 <= lr < LIMIT:
             return  # not a rate
-        if self._lr is None or lr > self._lr:
-            self._lr = lr
-        elif lr < (1 - LR_CHANGE) * self._lr:
-            self._lr = lr
+        last, self._lr = self._lr, lr
+        if last is not None and lr < (1 - LR_CHANGE) * last:
             self._armed = True
             self._evidence = 0.0
             if self._watching:

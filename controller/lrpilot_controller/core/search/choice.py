@@ -5,6 +5,7 @@ from lrpilot_controller.core.search.ladder import Ladder
 
 TIE = 0.03  # of the best progress: within it, the lowest LR of a normalized optimizer wins
 BELOW_EDGE = 5.0
+TIE_UNCLEAR = 0.4  # the same where the first program showed no clear progress
 WORST = 0.5  # of the progress, above the best: what a far worse neighbour counts as
 
 
@@ -20,7 +21,8 @@ def choose(ladder: Ladder, family: Family) -> float | None:
     best = ladder.best if ladder.best in whole else min(whole, key=whole.__getitem__)
     if family is Family.PLAIN:
         return best
-    limit = whole[best] + TIE * max(ladder.reference.level - whole[best], 0.0)
+    tie = TIE_UNCLEAR if ladder.long else TIE
+    limit = whole[best] + tie * max(ladder.reference.level - whole[best], 0.0)
     if not ladder.replay:
         limit = max(limit, whole[best] + ladder.error(best))
     return min(x for x, score in whole.items() if score <= limit)

@@ -28,12 +28,13 @@ FINE = 0.13  # of a decade: nearer neighbours cannot be told apart
 TRAILS_BELOW = 0.1  # of the leader's progress, behind which a lower LR is given up half-way
 TRAILS_ABOVE = 2.0  # in units of noise, above the start or the leader, for a higher LR
 LOST = 2.0  # in units of noise above the start, at the end of a program: it was blowing up
+TRAILS_SLACK = 2.0
 SHARP = 0.06  # of the progress: the standard error that a score is to have
 LOOKS_SHARE = 0.35  # of a program's steps, at most
 CLEARLY = 2.0
 SIGNAL = 2.0
 UNPAIRED_SLACK = 2.0  # standard errors
-LONGER = 2.0
+LONGER = 2.5
 MOST = 80
 BLOW_UP = 2.0  # of the range test's fall, over the worst loss before training
 LEAST_FALL = 5.0  # in units of noise: what that fall is taken for at least
@@ -216,7 +217,10 @@ class Ladder:
         if not self.replay:
             middle -= UNPAIRED_SLACK * self.reference.noise / math.sqrt(self.steps // 4)
         if x < leader:
-            return middle > ahead + TRAILS_BELOW * max(self.reference.level - ahead, 0.0)
+            margin = TRAILS_BELOW * max(self.reference.level - ahead, 0.0)
+            if self.long:
+                margin += TRAILS_SLACK * self.reference.noise / math.sqrt(self.steps / 4)
+            return middle > ahead + margin
         return middle > max(ahead, self.reference.level) + TRAILS_ABOVE * self.reference.noise
 
     def _unclear(self, middle: float, count: int) -> bool:
