@@ -20,6 +20,8 @@ from lrpilot.torch.options import Options
 from lrpilot_controller.core.events import ProgramEnded, SearchEnded
 from support.loopback import Loopback
 
+ALL = 360  # more steps than the programs of a search may take of 800
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # Lightning's advice on workers and GPUs
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -111,8 +113,8 @@ def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
 
 def test_an_epochs_last_short_batch_is_trained_on_as_it_is(fits: Fits) -> None:
     module = Module()
-    fits.fit(module=module, train=DataLoader(rows(77), 8), max_steps=260)
-    assert module.sizes == ([8] * 9 + [5]) * 26
+    fits.fit(module=module, train=DataLoader(rows(77), 8), max_steps=ALL)
+    assert module.sizes == ([8] * 9 + [5]) * (ALL // 10)
     assert [e for e in fits.daemon.record if isinstance(e, SearchEnded)]
 
 
@@ -144,9 +146,9 @@ def test_the_progress_bar_tells_how_far_the_search_is(fits: Fits, bar: Any) -> N
     module, seen = Module(), []
     module.at = {
         step: lambda: seen.append(shown.get_metrics(module.trainer, module).get("search", ""))
-        for step in (2, 259)
+        for step in (2, ALL - 1)
     }
-    fits.fit(shown, module=module, max_steps=260, enable_progress_bar=True)
+    fits.fit(shown, module=module, max_steps=ALL, enable_progress_bar=True)
     assert ", LR " in seen[0]
     assert seen[0].endswith("% of its budget")
     assert seen[1] == ""

@@ -26,6 +26,7 @@ from support.loopback import Loopback
 FAR = 1e-5  # an LR that nobody would start with
 EPOCHS, BATCHES, BATCH = 40, 20, 8  # an epoch is shorter than most programs
 STEPS = EPOCHS * BATCHES
+ALL = 360  # more than the programs of a search may take of them
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # Lightning's advice on workers and GPUs
@@ -251,10 +252,10 @@ def test_it_is_the_raw_loops_search_to_the_last_bit(fits: Fits) -> None:
 
 
 def test_steps_never_go_back_and_those_of_programs_are_marked(fits: Fits) -> None:
-    fit = fits.fit(max_steps=260)
-    assert [step for step, _ in fit.module.steps] == list(range(260))
-    assert [epoch for _, epoch in fit.module.steps] == [step // BATCHES for step in range(260)]
-    assert [int(row["step"]) for row in fit.rows] == list(range(260))
+    fit = fits.fit(max_steps=ALL)
+    assert [step for step, _ in fit.module.steps] == list(range(ALL))
+    assert [epoch for _, epoch in fit.module.steps] == [step // BATCHES for step in range(ALL)]
+    assert [int(row["step"]) for row in fit.rows] == list(range(ALL))
     searched = sum(fit.watcher.probing)
     assert searched == result_of(fit.daemon).steps
     end = math.ceil((searched + 1) / BATCHES) * BATCHES  # Lightning repeats a value that long
@@ -305,14 +306,14 @@ def saved(path: Path) -> tuple[State, dict[str, Any]]:
 
 
 def test_neither_validation_nor_checkpoints_see_a_programs_weights(fits: Fits) -> None:
-    plain, start = fits.fit(max_steps=240), weights(Module())
+    plain, start = fits.fit(max_steps=ALL), weights(Module())
     first, last = Looks(fits.folder / "first"), Looks(fits.folder / "last", every=9)
     own = ModelCheckpoint(fits.folder / "own", "{step}", every_n_train_steps=11, save_top_k=-1)
     slim = ModelCheckpoint(
         fits.folder / "slim", "{step}", every_n_train_steps=3, save_top_k=-1, save_weights_only=True
     )
     fit = fits.fit(
-        own, slim, last, first=(first,), max_steps=240, limit_val_batches=2, val_check_interval=5
+        own, slim, last, first=(first,), max_steps=ALL, limit_val_batches=2, val_check_interval=5
     )
     assert programs(fit.daemon) == programs(plain.daemon)  # as if nobody had looked
     assert fit.watcher.moved == 0
