@@ -138,6 +138,17 @@ def test_the_lightning_example(home: Home) -> None:
     assert any(re.search(r"step \d+: rollback, LR \S+ -> ", line) for line in decisions)
 
 
+def test_the_search_example(home: Home) -> None:
+    done = home.python(EXAMPLES / "find_lr.py")
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"^base LR (\S+) +(alone|searched) *: held-out loss (\S+) ", done.stdout, re.M)
+    alone = {lr: float(loss) for lr, how, loss in told if how == "alone"}
+    searched = {lr: float(loss) for lr, how, loss in told if how == "searched"}
+    assert len(searched) == 3
+    assert all(loss < 0.4 for loss in searched.values())
+    assert sum(loss > 1 for loss in alone.values()) == 2
+
+
 def _percent(line: str) -> float:
     found = re.search(r"([\d.]+)% of unseen digits right", line)
     assert found is not None, line
