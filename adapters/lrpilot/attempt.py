@@ -266,7 +266,9 @@ class Attempt:
         self._rates.bounds = self._bounds_of(base, True) if searched else self._bounds_of(base)
 
     def _no_search(self, control: Control, why: str) -> None:
-        log.warning("LRPilot: no search: %s; this run is only guarded", why)
+        if self._line is not None:  # the run's story says it as well
+            text = f"no search: {why}; this run is only guarded"
+            self._line.notice("no_search", self._rates.step, text)
         control.replay.stop()
         self._run = replace(self._run, search=False)
 
