@@ -141,7 +141,8 @@ def test_the_lightning_example(home: Home) -> None:
 def test_the_search_example(home: Home) -> None:
     done = home.python(EXAMPLES / "find_lr.py")
     assert done.returncode == 0, done.stderr
-    told = re.findall(r"^base LR (\S+) +(alone|searched) *: held-out loss (\S+) ", done.stdout, re.M)
+    line = r"^base LR (\S+) +(alone|searched) *: held-out loss (\S+) "
+    told = re.findall(line, done.stdout, re.M)
     alone = {lr: float(loss) for lr, how, loss in told if how == "alone"}
     searched = {lr: float(loss) for lr, how, loss in told if how == "searched"}
     assert len(searched) == 3
