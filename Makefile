@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all check proto bench clean
+.PHONY: help demo test test-all check quick proto bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ check: $(READY) ## format, lint, types, generated code (boundaries and purity: t
 	$(BIN)/mypy
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m pytest -q tests/test_boundaries.py
+
+quick: $(READY) ## nine searches through a real daemon; fails on a clear regression of quality
+	$(BIN)/python -m tests.benchmarks.quality --quick
 
 proto: $(READY) ## regenerate the checked-in protobuf code
 	$(BIN)/python protos/generate.py
