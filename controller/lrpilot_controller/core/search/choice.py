@@ -1,11 +1,15 @@
 """Which candidate of a ladder wins, and the LR that follows from it and its neighbours."""
 
+import math
+
 from lrpilot_controller.core.search.job import Family
 from lrpilot_controller.core.search.ladder import Ladder
 
 TIE = 0.03  # of the best progress: within it, the lowest LR of a normalized optimizer wins
-BELOW_EDGE = 5.0
 TIE_UNCLEAR = 0.4  # the same where the first program showed no clear progress
+# Factor that a whole run's LR stays below the lowest one that diverged in a short program: an edge
+# that is seen after some 30 steps comes down in the steps that follow.
+BELOW_EDGE = 5.0
 WORST = 0.5  # of the progress, above the best: what a far worse neighbour counts as
 
 
@@ -15,7 +19,7 @@ def choose(ladder: Ladder, family: Family) -> float | None:
     Plain optimizers: the lowest score. Normalized ones are flat near their best LR, and the lower
     end of the flat part is the better one for a longer run.
     """
-    whole = {x: s for x, s in ladder.scores.items() if x in ladder.whole and s < float("inf")}
+    whole = {x: s for x, s in ladder.scores.items() if x in ladder.whole and s < math.inf}
     if not whole:
         return None
     best = ladder.best if ladder.best in whole else min(whole, key=whole.__getitem__)
@@ -45,3 +49,9 @@ def vertex(ladder: Ladder, winner: float) -> float:
     middle_left, middle_right = (x0 + x1) / 2, (x1 + x2) / 2
     at = middle_left - left * (middle_right - middle_left) / (right - left)
     return min(max(at, middle_left), middle_right)
+
+
+def below_edge(ladder: Ladder, lr: float) -> float:
+    """`lr`, or less: at a distance from the lowest candidate that diverged."""
+    diverged = (10**x for x, score in ladder.scores.items() if score == math.inf)
+    return min(lr, min(diverged, default=math.inf) / BELOW_EDGE)

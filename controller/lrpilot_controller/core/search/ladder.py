@@ -6,19 +6,12 @@ away. Its score is the mean loss of the last quarter.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from lrpilot_controller.core.model import Segment, Shape, StopRule
 from lrpilot_controller.core.search.job import Prober
-from lrpilot_controller.core.search.probe import (
-    Origin,
-    Phase,
-    Probe,
-    Probing,
-    held,
-    mean,
-)
+from lrpilot_controller.core.search.probe import Origin, Phase, Probe, Probing, held, mean
 from lrpilot_controller.core.search.reference import Reference
 
 NOTCH = 0.5  # of a decade between neighbours
@@ -28,24 +21,34 @@ FINE = 0.13  # of a decade: nearer neighbours cannot be told apart
 TRAILS_BELOW = 0.1  # of the leader's progress, behind which a lower LR is given up half-way
 TRAILS_ABOVE = 2.0  # in units of noise, above the start or the leader, for a higher LR
 LOST = 2.0  # in units of noise above the start, at the end of a program: it was blowing up
+# Standard errors that a lower LR may lie beyond that margin where programs were made longer: there
+# noise hides the progress that the margin is a share of.
 TRAILS_SLACK = 2.0
 SHARP = 0.06  # of the progress: the standard error that a score is to have
 LOOKS_SHARE = 0.35  # of a program's steps, at most
+# Standard errors of the (paired) difference by which a lower LR must win: nothing makes a short
+# program look as good as noise does, and an LR that is too low costs the whole run.
 CLEARLY = 2.0
+# Standard errors of fall over half a program. Below it programs would be compared by their noise;
 SIGNAL = 2.0
-UNPAIRED_SLACK = 2.0  # standard errors
-LONGER = 2.5
-MOST = 80
+LONGER = 2.5  # so they are made so many times as long, in which progress grows and noise averages
+MOST = 80  # steps, however: four such programs are a tenth of a run of some 3000
+# Standard errors in its favour that a candidate is given before it is given up half-way, where its
+# batches are not those of the leader.
+UNPAIRED_SLACK = 2.0
 BLOW_UP = 2.0  # of the range test's fall, over the worst loss before training
 LEAST_FALL = 5.0  # in units of noise: what that fall is taken for at least
 
 
 @dataclass(slots=True)
 class Ladder:
-    """Candidates by log10 of their LR: scores (infinite: diverged), and the LRs they were run at.
+    """Candidates by log10 of their LR: their scores (infinite: diverged) and costs in steps.
 
-    `choose` picks the winner so far; `correction` makes its LR that of a whole run. `kept` is the
-    candidate whose end state is kept; `live` the one whose end state training is in.
+    Of those that ran whole, also the mean loss before the middle (`halfway`) and the losses that
+    the score is the mean of (`tails`). `choose` picks the winner so far; `correct` gives the
+    correction after programs of so many steps. `long` says that programs were made longer, `looks`
+    how often each is looked at after its end. `kept` is the candidate whose end state is kept;
+    `live` the one whose end state training is in.
     """
 
     reference: Reference
@@ -57,21 +60,25 @@ class Ladder:
     scores: dict[float, float] = field(default_factory=dict)
     costs: dict[float, int] = field(default_factory=dict)
     halfway: dict[float, float] = field(default_factory=dict)
-    whole: set[float] = field(default_factory=set)
     tails: dict[float, tuple[float, ...]] = field(default_factory=dict)
-    correction: float = field(init=False)
-    begun: set[float] = field(default_factory=set)
     long: bool = False
     looks: int | None = None
     kept: float | None = None
     live: float | None = None
 
-    def __post_init__(self) -> None:
-        self.correction = self.correct(self.steps)
+    @property
+    def correction(self) -> float:
+        """What makes a program's best LR that of the whole run."""
+        return self.correct(self.steps)
+
+    @property
+    def whole(self) -> Collection[float]:
+        """The candidates whose programs ran to their end."""
+        return self.tails.keys()
 
     @property
     def best(self) -> float | None:
-        """The candidate with the lowest score; None while all diverged."""
+        """The highest candidate, or a lower one that clearly beats it; None while all diverged."""
         leader = None
         for x in sorted(self.whole, reverse=True):
             if self.scores[x] < math.inf and (leader is None or self._beats(x, leader)):
@@ -102,27 +109,29 @@ class Ladder:
 
     def climb(self, prober: Prober, anchor: float) -> Probing[None]:
         """Try candidates from `anchor` on, in the winning direction, until bracketed."""
-        low, high = (math.log10(lr) for lr in (prober.job.low, prober.job.high))
-        first = math.log10(prober.within(anchor))
-        left, todo = BUDGET, [first, first - NOTCH]
+        low, high = (round(math.log10(lr), 6) for lr in (prober.job.low, prober.job.high))
+        first = round(math.log10(prober.within(anchor)), 6)
+        left, todo = BUDGET, [first]
+        if first > low:
+            todo.append(round(max(first - NOTCH, low), 6))
         while todo and left > 0:
-            x = round(min(max(todo.pop(0), low), high), 6)
-            if x in self.scores:
-                break
+            x = todo.pop(0)
             yield from self._try(prober, x)
             left -= DIVERGED_COSTS if self.scores[x] == math.inf else 1.0
-            if not todo and (further := self._further()) is not None:
-                todo.append(further)
+            if not todo and (further := self._further(low, high)) is not None:
+                todo.append(round(further, 6))
         finer = self._half_notch()
-        if finer is not None and low <= finer <= high:
+        if finer is not None:
             yield from self._try(prober, round(finer, 6))
 
-    def _further(self) -> float | None:
+    def _further(self, low: float, high: float) -> float | None:
         """The next candidate outside; None where the best has a neighbour on either side."""
         tried, best = sorted(self.scores), self.best
-        if best is None or best == tried[0]:
-            return tried[0] - NOTCH
-        return best + NOTCH if best == tried[-1] else None
+        if tried[0] > low and best in (None, tried[0]):
+            return max(tried[0] - NOTCH, low)
+        if best == tried[-1] and best < high:
+            return min(best + NOTCH, high)
+        return None
 
     def _half_notch(self) -> float | None:
         """Between the best and its better neighbour, or up to a diverged one: that is cheap."""
@@ -140,10 +149,9 @@ class Ladder:
         return (best + min(near, key=self.scores.__getitem__)) / 2
 
     def _try(self, prober: Prober, x: float) -> Probing[None]:
-        score = yield from self._score(prober, x)
-        self.scores[x] = score
-        if x in self.begun:
-            self.whole.add(x)
+        before = prober.spent
+        self.scores[x] = yield from self._score(prober, x)
+        self.costs[x] = prober.spent - before
         for tried in self.scores:  # a dead network can score better than the diverged one below it
             if any(x < tried and s == math.inf for x, s in self.scores.items()):
                 self.scores[tried] = math.inf
@@ -152,76 +160,91 @@ class Ladder:
             prober.safe = prober.within(10**winner * self.correction)
 
     def _score(self, prober: Prober, x: float) -> Probing[float]:
-        lr, half = 10**x, self.steps // 2
-        tail = self.steps - half
-        stop = StopRule(loss_cap=self.cap)
+        """Run a candidate's program; an estimate where it is given up half-way."""
         leader = self.best
-        keep = self._keep()
-        first = yield from prober.run(
-            Probe(Phase.LADDER, lr, held(lr, half), half, stop, Origin.START, keep)
-        )
-        self.costs[x] = len(first.losses)
-        self.live = None
-        if not first.complete:
-            return math.inf
-        middle = mean(first.losses[half // 2 :])
-        if not self.whole and not self.long and self._unclear(middle, half - half // 2):
-            self.long = True
-            self.steps = min(round(LONGER * self.steps), MOST)
-            self.correction = self.correct(self.steps)
-            more = self.steps // 2 - half
-            if more > 0:
-                half, tail = self.steps // 2, self.steps - self.steps // 2
-                further = yield from prober.run(
-                    Probe(Phase.LADDER, lr, held(lr, more), more, stop, Origin.LIVE)
-                )
-                self.costs[x] += more
-                if not further.complete:
-                    return math.inf
-                middle = mean((first.losses + further.losses)[half // 2 :])
+        middle = yield from self._first_half(prober, x)
+        if middle == math.inf:
+            return middle
         if leader is not None and self._trails(x, middle, leader):
             return self.scores[leader] + middle - self.halfway[leader]
-        decay = (Segment(Shape.LINEAR, 0, tail, lr * tail / (tail + 1), 0.0),)
-        second = yield from prober.run(Probe(Phase.LADDER, lr, decay, tail, stop, Origin.LIVE))
-        self.costs[x] += len(second.losses)
-        if not second.complete:
-            return math.inf
-        self.tails[x] = second.losses[-max(4, self.steps // 4) :]
-        if not self.replay and (more := self._looks()):
-            looked = yield from prober.run(
-                Probe(Phase.LADDER, lr, held(0.0, more), more, stop, Origin.LIVE)
-            )
-            self.costs[x] += len(looked.losses)
-            self.tails[x] += looked.losses
-        score = mean(self.tails[x])
+        tail = yield from self._second_half(prober, x)
+        score = mean(tail)
         if score > self.reference.level + LOST * self.reference.noise:
             return math.inf
-        self.halfway[x] = middle
-        self.begun.add(x)
+        self.halfway[x], self.tails[x] = middle, tail
         return score
 
-    def _looks(self) -> int:
+    def _first_half(self, prober: Prober, x: float) -> Probing[float]:
+        """The mean loss just before the middle; infinite where it diverged."""
+        half = self.steps // 2
+        losses = yield from self._hold(prober, x, half, Origin.START, keep=self._keep())
+        middle = mean(losses[half // 2 :])
+        if middle == math.inf or self.whole or self.long:
+            return middle
+        if not self._unclear(middle, half - half // 2):
+            return middle
+        self.long = True
+        self.steps = min(round(LONGER * self.steps), MOST)
+        if (more := self.steps // 2 - half) > 0:
+            losses += yield from self._hold(prober, x, more, Origin.LIVE)
+            middle = mean(losses[self.steps // 4 :])
+        return middle
+
+    def _hold(
+        self, prober: Prober, x: float, steps: int, origin: Origin, *, keep: bool = False
+    ) -> Probing[tuple[float, ...]]:
+        """The losses at a candidate's LR; infinite where it diverged."""
+        lr = self._lr(prober, x)
+        probe = Probe(Phase.LADDER, lr, held(lr, steps), steps, self._stop, origin, keep)
+        result = yield from prober.run(probe)
+        self.live = None
+        return result.losses if result.complete else (math.inf,) * steps
+
+    def _second_half(self, prober: Prober, x: float) -> Probing[tuple[float, ...]]:
+        """The losses that the score is the mean of; infinite where it diverged."""
+        lr, steps = self._lr(prober, x), self.steps - self.steps // 2
+        decay = (Segment(Shape.LINEAR, 0, steps, lr * steps / (steps + 1), 0.0),)
+        probe = Probe(Phase.LADDER, lr, decay, steps, self._stop, Origin.LIVE)
+        result = yield from prober.run(probe)
+        if not result.complete:
+            return (math.inf,)
+        tail = result.losses[-max(4, self.steps // 4) :]
+        if not self.replay and (more := self._looks(tail)):
+            probe = Probe(Phase.LADDER, lr, held(0.0, more), more, self._stop, Origin.LIVE)
+            looked = yield from prober.run(probe)
+            tail += looked.losses
+        return tail
+
+    @property
+    def _stop(self) -> StopRule:
+        return StopRule(loss_cap=self.cap)
+
+    @staticmethod
+    def _lr(prober: Prober, x: float) -> float:
+        return prober.within(10**x)
+
+    def _looks(self, tail: tuple[float, ...]) -> int:
         """Steps at LR 0 after a program, so many that its score can be told from the others'.
 
         The first program that ran whole decides for all.
         """
         if self.looks is None:
-            tail = next(iter(self.tails.values()))
             progress = max(self.reference.level - mean(tail), self.reference.noise / 2)
             needed = (self.reference.noise / (SHARP * progress)) ** 2 - len(tail)
             self.looks = math.ceil(min(max(needed, 0.0), LOOKS_SHARE * self.steps))
         return self.looks
 
     def _trails(self, x: float, middle: float, leader: float) -> bool:
-        ahead = self.halfway[leader]
+        """Whether a candidate is so far behind half-way that the rest would be wasted."""
+        noise, ahead = self.reference.noise, self.halfway[leader]
         if not self.replay:
-            middle -= UNPAIRED_SLACK * self.reference.noise / math.sqrt(self.steps // 4)
+            middle -= UNPAIRED_SLACK * noise / math.sqrt(self.steps // 4)
         if x < leader:
             margin = TRAILS_BELOW * max(self.reference.level - ahead, 0.0)
             if self.long:
-                margin += TRAILS_SLACK * self.reference.noise / math.sqrt(self.steps / 4)
+                margin += TRAILS_SLACK * noise / math.sqrt(self.steps / 4)
             return middle > ahead + margin
-        return middle > max(ahead, self.reference.level) + TRAILS_ABOVE * self.reference.noise
+        return middle > max(ahead, self.reference.level) + TRAILS_ABOVE * noise
 
     def _unclear(self, middle: float, count: int) -> bool:
         error = self.reference.noise * math.sqrt(1 / len(self.reference.losses) + 1 / count)

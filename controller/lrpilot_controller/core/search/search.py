@@ -1,8 +1,8 @@
 """The search for an LR, from a base that may be wrong by orders of magnitude.
 
-Reference, linear response, range test, ladder; then the LR for the
-whole run, on the state of the winning program. A generator: it yields probes and is sent their
-results, so it holds no clock, no randomness and no trainer, and replays from a journal.
+Reference, linear response, range test, ladder; then the LR for the whole run, on the state of the
+winning program. A generator: it yields probes and is sent their results, so it holds no clock, no
+randomness and no trainer, and replays from a journal.
 """
 
 import contextlib
@@ -94,11 +94,10 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
     if not prober.job.replay and ladder.progress < DOUBTS * doubt:
         why = f"the best of {len(tried)} LRs gained {ladder.progress:.3g}, the noise is {doubt:.3g}"
         return Found(None, why, False, False, *told)
-    lr = 10 ** choice.vertex(ladder, winner) * ladder.correction
-    edge = min((10**x for x, score in ladder.scores.items() if score == math.inf), default=math.inf)
-    lr = prober.within(min(lr, edge / choice.BELOW_EDGE))
+    at = 10 ** choice.vertex(ladder, winner)
+    lr = prober.within(choice.below_edge(ladder, at * ladder.correction))
     reason = (
-        f"of {len(tried)} LRs {10**winner:.3g} won, at {10 ** choice.vertex(ladder, winner):.3g} "
-        f"between its neighbours; x{ladder.correction:.2g} for the whole run"
+        f"of {len(tried)} LRs {10**winner:.3g} won, at {at:.3g} between its neighbours; "
+        f"x{ladder.correction:.2g} for the whole run"
     )
     return Found(lr, reason, winner == ladder.live, winner == ladder.kept, *told)
