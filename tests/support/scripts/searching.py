@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 from support.daemon import until
 from support.digits import STEPS, attach, digits, train
@@ -15,10 +16,12 @@ def main(address: str, run: str) -> None:
     with attach(one, address, run, connect_timeout=60) as pilot:
 
         def after_step(made: int) -> None:
+            if pilot.searching:  # long enough to be found in it
+                time.sleep(0.03)
             if made == STEPS - 100:
                 until(lambda: pilot.summary().connected)
 
-        train(one, pilot, pause_s=0.01, after_step=after_step)
+        train(one, pilot, pause_s=0.003, after_step=after_step)
         steps = pilot.step_count
     print(json.dumps({"steps": steps, "loss": one.loss()}))
 
