@@ -65,7 +65,7 @@ class Prober:
             raise BudgetSpent
         result = yield probe
         self.spent += len(result.losses)
-        return result
+        return result.of(probe.length)
 
     def within(self, lr: float) -> float:
         """`lr` within the job's bounds."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 from lrpilot_controller.core.model import Segment, Shape, StopRule
 
 NON_FINITE_ONLY = StopRule()
+HUGE = 1e100  # a loss beyond it is as good as infinite; below it, squares and sums are numbers
 
 
 class Phase(StrEnum):
@@ -54,8 +55,14 @@ class Result:
 
     @property
     def complete(self) -> bool:
-        """Whether the probe ran its whole length, with a finite loss at its end."""
-        return self.stop_reason == "length" and math.isfinite(self.losses[-1])
+        """Whether the probe ran its whole length, with finite losses."""
+        return self.stop_reason == "length" and all(map(math.isfinite, self.losses))
+
+    def of(self, length: int) -> "Result":
+        """The same for a probe of this length: losses that can be reckoned with, at least one."""
+        losses = tuple(math.inf if abs(loss) > HUGE else loss for loss in self.losses[:length])
+        short = self.stop_reason == "length" and len(losses) < length
+        return Result(losses or (math.inf,), "short" if short else self.stop_reason)
 
 
 T = TypeVar("T")

@@ -62,14 +62,14 @@ def _sweep(prober: Prober, reference: Reference, start: float) -> Probing[RangeT
             ),
         )
     )
-    return _read(reference, start, result.losses, paired=prober.job.replay)
+    lrs = tuple(start * (end / start) ** (i / length) for i in range(len(result.losses)))
+    return _read(reference, lrs, result.losses, paired=prober.job.replay)
 
 
 def _read(
-    reference: Reference, start: float, losses: tuple[float, ...], *, paired: bool
+    reference: Reference, lrs: tuple[float, ...], losses: tuple[float, ...], *, paired: bool
 ) -> RangeTest:
-    lrs = tuple(start * 10 ** (i / STEPS_PER_DECADE) for i in range(len(losses)))
-    smooth, best, best_lr = reference.level, math.inf, start
+    smooth, best, best_lr = reference.level, math.inf, lrs[0]
     for i, (lr, loss) in enumerate(zip(lrs, losses, strict=True)):
         if not math.isfinite(loss):
             break

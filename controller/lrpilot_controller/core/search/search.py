@@ -20,6 +20,8 @@ from lrpilot_controller.core.search.reference import Reference
 
 DOUBTS = 3.0  # standard errors: less progress, on fresh batches, is no ground for a choice
 
+NO_CANDIDATE = "the budget did not allow one candidate"
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -46,9 +48,9 @@ def search(prober: Prober) -> Probing[Found]:
     left = prober.job.steps
     if left is not None and left < horizon.FEWEST:
         return Found(None, f"{left} steps are left, a search needs {horizon.FEWEST}")
-    seen = yield from reference.measure(prober)
-    if seen is None:
-        return Found(None, "the loss is not finite before any training")
+    seen = yield from _reference(prober)
+    if isinstance(seen, str):
+        return Found(None, seen)
     sweep = None
     ladder = _ladder(prober.job, seen, fall=0.0)
     with contextlib.suppress(BudgetSpent):
@@ -61,13 +63,22 @@ def search(prober: Prober) -> Probing[Found]:
 
 def check(prober: Prober, known: float) -> Probing[Found]:
     """See whether an LR that an earlier run found is still right: a ladder around it alone."""
-    seen = yield from reference.measure(prober)
-    if seen is None:
-        return Found(None, "the loss is not finite before any training")
+    seen = yield from _reference(prober)
+    if isinstance(seen, str):
+        return Found(None, seen)
     ladder = _ladder(prober.job, seen, fall=0.0)
     with contextlib.suppress(BudgetSpent):
         yield from ladder.climb(prober, known / ladder.correction)
     return _found(prober, ladder, None)
+
+
+def _reference(prober: Prober) -> Probing[Reference | str]:
+    """The losses before any training, or why they cannot be had."""
+    try:
+        seen = yield from reference.measure(prober)
+    except BudgetSpent:
+        return NO_CANDIDATE
+    return seen or "the loss is not finite before any training"
 
 
 def _ladder(job: Job, seen: Reference, fall: float) -> Ladder:
@@ -88,7 +99,7 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
     )
     told = (ladder.reference.level, tried, sweep.sweep if sweep else None)
     if winner is None:
-        why = "every candidate diverged" if tried else "the budget did not allow one candidate"
+        why = "every candidate diverged" if tried else NO_CANDIDATE
         return Found(None, why, False, False, *told)
     doubt = math.hypot(ladder.reference.error, ladder.error(winner))
     if not prober.job.replay and ladder.progress < DOUBTS * doubt:
