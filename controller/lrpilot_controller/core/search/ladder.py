@@ -16,7 +16,7 @@ from lrpilot_controller.core.search.reference import Reference
 
 NOTCH = 0.5  # of a decade between neighbours
 BUDGET = 4.0  # programs, before the last one at half a notch
-DIVERGED_COSTS = 0.25  # of a program: it ends early
+DIVERGED_COSTS = 0.25  # of a program, at least, however early it ends
 FINE = 0.13  # of a decade: nearer neighbours cannot be told apart
 TRAILS_BELOW = 0.1  # of the leader's progress, behind which a lower LR is given up half-way
 TRAILS_ABOVE = 2.0  # in units of noise, above the start or the leader, for a higher LR
@@ -36,7 +36,7 @@ MOST = 80  # steps, however: four such programs are a tenth of a run of some 300
 # Standard errors in its favour that a candidate is given before it is given up half-way, where its
 # batches are not those of the leader.
 UNPAIRED_SLACK = 2.0
-BLOW_UP = 2.0  # of the range test's fall, over the worst loss before training
+BLOW_UP = 2.0  # of the greatest fall so far, over the worst loss before training
 LEAST_FALL = 5.0  # in units of noise: what that fall is taken for at least
 
 
@@ -44,15 +44,15 @@ LEAST_FALL = 5.0  # in units of noise: what that fall is taken for at least
 class Ladder:
     """Candidates by log10 of their LR: their scores (infinite: diverged) and costs in steps.
 
-    Of those that ran whole, also the mean loss before the middle (`halfway`) and the losses that
-    the score is the mean of (`tails`). `choose` picks the winner so far; `correct` gives the
+    `fall` is what the range test saw. Of those that ran whole, also the mean loss before the middle
+    (`halfway`) and the losses that the score is the mean of (`tails`). `choose` picks the winner so far; `correct` gives the
     correction after programs of so many steps. `long` says that programs were made longer, `looks`
     how often each is looked at after its end. `kept` is the candidate whose end state is kept;
     `live` the one whose end state training is in.
     """
 
     reference: Reference
-    cap: float
+    fall: float
     steps: int
     choose: Callable[["Ladder"], float | None]
     correct: Callable[[int], float]
@@ -117,12 +117,20 @@ class Ladder:
         while todo and left > 0:
             x = todo.pop(0)
             yield from self._try(prober, x)
-            left -= DIVERGED_COSTS if self.scores[x] == math.inf else 1.0
+            left -= max(self.costs[x] / self.steps, DIVERGED_COSTS)
             if not todo and (further := self._further(low, high)) is not None:
                 todo.append(round(further, 6))
         finer = self._half_notch()
         if finer is not None:
             yield from self._try(prober, round(finer, 6))
+        while self.best is None and low <= (edge := self._edge) - NOTCH < math.inf:
+            # All that ran whole turned out to lie above one that diverged: below it, then.
+            yield from self._try(prober, round(edge - NOTCH, 6))
+
+    @property
+    def _edge(self) -> float:
+        """The lowest candidate that diverged; infinite where none did."""
+        return min((x for x, score in self.scores.items() if score == math.inf), default=math.inf)
 
     def _further(self, low: float, high: float) -> float | None:
         """The next candidate outside; None where the best has a neighbour on either side."""
@@ -217,7 +225,9 @@ class Ladder:
 
     @property
     def _stop(self) -> StopRule:
-        return StopRule(loss_cap=self.cap)
+        """The loss above which a program has diverged: the more was learnt, the higher."""
+        fall = max(self.fall, self.progress, LEAST_FALL * self.reference.noise)
+        return StopRule(loss_cap=self.reference.worst + BLOW_UP * fall)
 
     @staticmethod
     def _lr(prober: Prober, x: float) -> float:
@@ -262,8 +272,3 @@ def _standard_error(values: tuple[float, ...]) -> float:
     middle = math.fsum(values) / len(values)
     spread = math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)
     return math.sqrt(spread / len(values))
-
-
-def blow_up_cap(reference: Reference, fall: float) -> float:
-    """The loss above which a program has diverged."""
-    return reference.worst + BLOW_UP * max(fall, LEAST_FALL * reference.noise)

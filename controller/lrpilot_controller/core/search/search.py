@@ -13,7 +13,7 @@ from functools import partial
 from lrpilot_controller.core.model import Candidate, Sweep
 from lrpilot_controller.core.search import choice, horizon, range_test, reference, response
 from lrpilot_controller.core.search.job import BudgetSpent, Job, Prober
-from lrpilot_controller.core.search.ladder import Ladder, blow_up_cap
+from lrpilot_controller.core.search.ladder import Ladder
 from lrpilot_controller.core.search.probe import Probing
 from lrpilot_controller.core.search.range_test import RangeTest
 from lrpilot_controller.core.search.reference import Reference
@@ -84,7 +84,7 @@ def _reference(prober: Prober) -> Probing[Reference | str]:
 def _ladder(job: Job, seen: Reference, fall: float) -> Ladder:
     return Ladder(
         seen,
-        blow_up_cap(seen, fall),
+        fall,
         horizon.program_steps(job.family, job.steps),
         partial(choice.choose, family=job.family),
         partial(horizon.correction, job.family, job.steps),
