@@ -45,10 +45,10 @@ class Ladder:
     """Candidates by log10 of their LR: their scores (infinite: diverged) and costs in steps.
 
     `fall` is what the range test saw. Of those that ran whole, also the mean loss before the middle
-    (`halfway`) and the losses that the score is the mean of (`tails`). `choose` picks the winner so far; `correct` gives the
-    correction after programs of so many steps. `long` says that programs were made longer, `looks`
-    how often each is looked at after its end. `kept` is the candidate whose end state is kept;
-    `live` the one whose end state training is in.
+    (`halfway`) and the losses that the score is the mean of (`tails`). `choose` picks the winner so
+    far; `correct` gives the correction after programs of so many steps. `long` says that programs
+    were made longer, `looks` how often each is looked at after its end. `kept` is the candidate
+    whose end state is kept; `live` the one whose end state training is in.
     """
 
     reference: Reference
