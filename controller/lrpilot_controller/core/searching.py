@@ -60,12 +60,15 @@ class Searching:
         self._sequence: list[Probe] = []  # since the last restore: what an interruption undoes
         self._again: list[Probe] = []
         self._probe: Probe | None = None
-        self._fallback = NATIVE
+        # What was in force before, for a search that begins in mid-run.
+        self._before = view.plan
+        self._before_lr = view.lr if view.lr > 0 else attempt.groups[0].base_lr
+        self._fallback = self._before or NATIVE
         left = None if attempt.total_steps is None else attempt.total_steps - view.step
         share = settings.limits.max_probed_fraction
         self._prober = Prober(
             Job(
-                base_lr=attempt.groups[0].base_lr,
+                base_lr=self._before_lr,
                 low=attempt.min_lr,
                 high=attempt.max_lr,
                 family=Family.of(attempt.optimizer),
@@ -126,7 +129,7 @@ class Searching:
     def give_up(self, end: SearchEnd, reason: str) -> None:
         """The search is over without a conclusion of its own."""
         safe = self._prober.safe
-        lr = self._view.lr if safe is None else safe
+        lr = self._before_lr if safe is None else safe
         self.result = SearchResult(end, lr, self._prober.spent, reason)
 
     def _resume(self, event: ProgramEnded) -> Proposal:
@@ -144,7 +147,7 @@ class Searching:
         self.give_up(SearchEnd.ABANDONED, why)
         reason = f"the search ends early: {why}"
         if self._prober.safe is None:
-            return Proposal(Action.RELEASE, reason, snapshot=self.home)
+            return self._as_it_was(reason, self.home)
         plan = self._main_plan(self._prober.safe)
         return Proposal(Action.PLAN, reason, plan=plan, snapshot=self._kept or self.home)
 
@@ -157,7 +160,8 @@ class Searching:
         self._kept_asked = probe.keep
         first = self._prober.spent == 0 and self.home is None
         prober = self._prober
-        self._fallback = NATIVE if prober.safe is None else self._main_plan(prober.safe)
+        if prober.safe is not None:
+            self._fallback = self._main_plan(prober.safe)
         program = Program(
             id=0,
             segments=probe.segments,
@@ -183,27 +187,12 @@ class Searching:
         )
 
     def _conclude(self, found: Found, end: SearchEnd = SearchEnd.FOUND) -> Proposal:
-        view, spent = self._view, self._prober.spent
+        spent = self._prober.spent
+        told = (spent, found.reason, found.reference, found.candidates, found.sweep)
         if found.lr is None:
-            self.result = SearchResult(
-                SearchEnd.DECLINED,
-                view.attempt.groups[0].base_lr,
-                spent,
-                found.reason,
-                found.reference,
-                found.candidates,
-                found.sweep,
-            )
-            home = self.home if spent else None
-            reason = f"the search declines: {found.reason}; the native LR stands"
-            if view.attempt.scheduled or view.attempt.total_steps is None:
-                return Proposal(Action.RELEASE, reason, snapshot=home)
-            # Nothing better than the user's LR is known, but any constant LR gains by a decay.
-            plan = self._main_plan(self.result.lr)
-            return Proposal(Action.PLAN, f"{reason}, with a decay", plan=plan, snapshot=home)
-        self.result = SearchResult(
-            end, found.lr, spent, found.reason, found.reference, found.candidates, found.sweep
-        )
+            self.result = SearchResult(SearchEnd.DECLINED, self._before_lr, *told)
+            return self._decline(found.reason, self.home if spent else None)
+        self.result = SearchResult(end, found.lr, *told)
         state = self._kept if found.kept else self.home
         return Proposal(
             Action.PLAN,
@@ -211,6 +200,21 @@ class Searching:
             plan=self._main_plan(found.lr),
             snapshot=None if found.live or not spent else state,
         )
+
+    def _decline(self, why: str, home: int | None) -> Proposal:
+        reason = f"the search declines: {why}; LR {self._before_lr:.3g} stands"
+        attempt = self._view.attempt
+        if self._before or attempt.scheduled or attempt.total_steps is None:
+            return self._as_it_was(reason, home)
+        # Nothing better than the user's LR is known, but any constant LR gains by a decay.
+        plan = self._main_plan(self._before_lr)
+        return Proposal(Action.PLAN, f"{reason}, with a decay", plan=plan, snapshot=home)
+
+    def _as_it_was(self, reason: str, home: int | None) -> Proposal:
+        """Back to what was in force before the search."""
+        if self._before is None:
+            return Proposal(Action.RELEASE, reason, snapshot=home)
+        return Proposal(Action.PLAN, reason, plan=self._before, snapshot=home)
 
     def _main_plan(self, lr: float) -> Plan:
         attempt = self._view.attempt
