@@ -195,7 +195,7 @@ def test_a_run_that_ends_in_its_search_has_the_weights_that_it_began_with(
 # -- in mid-run
 
 
-@pytest.mark.parametrize("when", [50])
+@pytest.mark.parametrize("when", [50, 101])
 def test_the_loop_asks_for_a_search(searched: Daemon, well: float, when: int) -> None:
     one = digits(1e-2)
 
@@ -364,7 +364,7 @@ def test_no_run_is_searched_without_being_asked_to(searched: Daemon) -> None:
 # -- with a scheduler
 
 
-@pytest.mark.parametrize("factor", [100.0])
+@pytest.mark.parametrize("factor", [1e-3, 100.0])
 def test_the_base_of_a_schedule_is_found(searched: Daemon, well: float, factor: float) -> None:
     one = digits(factor)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(one.optimizer, STEPS)

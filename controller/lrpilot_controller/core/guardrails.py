@@ -13,6 +13,7 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Mode,
     Plan,
+    PlanKind,
     Proposal,
 )
 from lrpilot_controller.core.search.horizon import UNKNOWN
@@ -71,10 +72,12 @@ class Guardrails:
         return self._decide(view, proposal, decision_id, factor)
 
     def _of_search(self, view: RunView, proposal: Proposal, decision_id: int) -> Decision | Refusal:
-        """Its LRs are absolute: tried by programs, or about to be, within bounds and budget."""
+        """Its LRs were tried by programs, or are about to be, within bounds and budget."""
         attempt, program = view.attempt, proposal.program
         segments = program.segments if program else proposal.plan.segments if proposal.plan else ()
         highest = max((max(s.start_value, s.end_value) for s in segments), default=0.0)
+        if program is None and proposal.plan and proposal.plan.kind is PlanKind.SCALE:
+            highest *= attempt.groups[0].base_lr  # a factor on the native curve
         if highest > attempt.max_lr * (1 + ROUNDING):
             return Refusal(f"an LR of {highest:.3g} is above max_lr {attempt.max_lr:.3g}")
         if program is not None:

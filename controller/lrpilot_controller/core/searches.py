@@ -14,11 +14,11 @@ from lrpilot_controller.core.model import (
     Decision,
     DecisionStatus,
     Mode,
+    Program,
     Proposal,
     Receipt,
-    SearchEnd,
 )
-from lrpilot_controller.core.searching import Searching, can_search
+from lrpilot_controller.core.searching import NATIVE, Searching, can_search
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.view import RunView
 from lrpilot_controller.core.watch import Watch
@@ -45,6 +45,8 @@ class Searches:
         self._desk = desk
         self._settings = settings
         self._search: Searching | None = None
+        self._taken: SnapshotTaken | None = None  # the newest that is not proven
+        self._opened: Program | None = None  # the newest that the trainer began
         # One that the training code asked for begins with the start snapshot.
         self._due = attempt.search and attempt.resumes is None and can_search(attempt)
 
@@ -79,9 +81,8 @@ class Searches:
         if event.proven:
             if self._due:
                 self.begin(event.snapshot, out)
-        elif self._search is not None and self._search.saved(event.snapshot):
-            self._watch.kept(event, proven=True)  # else a program would take its place
-            out.append(SnapshotProven(event.attempt, event.snapshot))
+        else:
+            self._taken = event
 
     def owns(self, decision: Decision) -> bool:
         """Whether a decision is one of the search under way."""
@@ -99,12 +100,26 @@ class Searches:
                 self._propose(self._search.settle(why), out)
             else:
                 self.abandon(why, out)
-        elif decision.program is not None:
-            view.program = decision.program
+            return
+        if decision.save_snapshot:
+            self._saved(out)
+        if decision.program is not None:
+            view.program = self._opened = decision.program
         else:
             view.plan, view.lr = decision.plan, receipt.lrs_after[0]
             view.last_change_step = receipt.applied_step
             self._end(out)
+
+    def _saved(self, out: list[Output]) -> None:
+        """The trainer kept its state, and told of it just before its receipt.
+
+        One that it took by itself may have been on its way when it was asked to.
+        """
+        taken = self._taken
+        assert self._search is not None
+        if taken is not None and self._search.saved(taken.snapshot):
+            self._watch.kept(taken, proven=True)  # else a program would take its place
+            out.append(SnapshotProven(taken.attempt, taken.snapshot))
 
     def ended(self, event: ProgramEnded, out: list[Output]) -> None:
         """A program ended."""
@@ -122,14 +137,19 @@ class Searches:
         view = self._view
         view.step, view.branch, view.program = max(view.step, event.step), event.branch, None
         if self._search is not None:
-            view.plan = self._search.fallback
-            self._search.give_up(SearchEnd.FELL_BACK, event.reason)
+            # What was sent meanwhile is stale, and its fallback another one than is followed now.
+            view.in_flight = None
+            opened = self._opened
+            mine = opened is not None and opened.id == event.program
+            plan = opened.fallback if opened is not None and mine else NATIVE
+            view.plan = plan if plan.segments else None
+            self._search.fell_back(plan, event.reason)
             self._end(out)
 
     def abandon(self, reason: str, out: list[Output]) -> None:
         """End a search that is under way, without another word to the trainer."""
         if self._search is not None:
-            self._search.give_up(SearchEnd.ABANDONED, reason)
+            self._search.give_up(reason)
             self._end(out)
 
     def _propose(self, proposal: Proposal, out: list[Output]) -> None:

@@ -120,17 +120,19 @@ class Searching:
             return self._conclude(found)
         return self._propose(probe)
 
-    @property
-    def fallback(self) -> Plan | None:
-        """The plan that the open program falls back to; None for the native LRs."""
-        plan = self._fallback
-        return plan if plan.segments else None
-
-    def give_up(self, end: SearchEnd, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
         """The search is over without a conclusion of its own."""
         safe = self._prober.safe
         lr = self._before_lr if safe is None else safe
-        self.result = SearchResult(end, lr, self._prober.spent, reason)
+        self.result = SearchResult(SearchEnd.ABANDONED, lr, self._prober.spent, reason)
+
+    def fell_back(self, plan: Plan, reason: str) -> None:
+        """The trainer follows this fallback; without segments, the native LRs."""
+        base = self._view.attempt.groups[0].base_lr
+        lr = plan.segments[0].start_value if plan.segments else base
+        if plan.segments and plan.kind is PlanKind.SCALE:
+            lr *= base
+        self.result = SearchResult(SearchEnd.FELL_BACK, lr, self._prober.spent, reason)
 
     def _resume(self, event: ProgramEnded) -> Proposal:
         """Back to the last restore, and through the same programs again."""
@@ -144,7 +146,7 @@ class Searching:
 
     def settle(self, why: str) -> Proposal:
         """The end before a conclusion: on the best LR that is known to be healthy, if any."""
-        self.give_up(SearchEnd.ABANDONED, why)
+        self.give_up(why)
         reason = f"the search ends early: {why}"
         if self._prober.safe is None:
             return self._as_it_was(reason, self.home)
