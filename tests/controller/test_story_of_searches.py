@@ -18,23 +18,17 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SnapshotTaken,
 )
+from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
 from lrpilot_controller.core.model import (
     Action,
     Attempt,
-    Candidate,
     Decision,
     DecisionStatus,
     ParamGroup,
-    Plan,
-    Program,
     Receipt,
     RunState,
-    SearchEnd,
-    SearchResult,
-    Segment,
-    Shape,
-    Sweep,
 )
+from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
 from lrpilot_controller.journal import Record, RunKey
 from lrpilot_controller.server.tell_wire import story_to
 from lrpilot_controller.story import Progress, Story, tell

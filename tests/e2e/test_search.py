@@ -14,7 +14,7 @@ import torch
 
 from lrpilot.pilot import Pilot
 from lrpilot_controller.core.events import ProgramEnded, SearchEnded
-from lrpilot_controller.core.model import Batches
+from lrpilot_controller.core.plans import Batches
 from support.daemon import Daemon, cli, environment, until
 from support.digits import STEPS, Digits, attach, digits, train
 

@@ -21,7 +21,8 @@ import pytest
 from lrpilot.client.timing import Backoff
 from lrpilot.pilot import Pilot
 from lrpilot_controller.core.events import FellBack, ReceiptArrived, SearchEnded, SessionOpened
-from lrpilot_controller.core.model import DecisionStatus, SearchEnd
+from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.core.model import DecisionStatus
 from lrpilot_controller.errors import NotFound
 from lrpilot_controller.journal.base import JournalMissing
 from support.daemon import Daemon, environment, script, until

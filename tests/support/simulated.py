@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lrpilot_controller.core.model import Segment, Shape, StopRule
+from lrpilot_controller.core.plans import Segment, Shape, StopRule
 from lrpilot_controller.core.search.job import Family, Job
 from lrpilot_controller.core.search.probe import Origin, Probe, Probing, Result
 

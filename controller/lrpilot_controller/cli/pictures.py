@@ -2,7 +2,7 @@
 
 import math
 
-from lrpilot_controller.core.model import SearchEnd, SearchResult
+from lrpilot_controller.core.findings import SearchEnd, SearchResult
 from lrpilot_controller.story import Story
 
 

@@ -24,7 +24,8 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SnapshotTaken,
 )
-from lrpilot_controller.core.model import Attempt, Plan, PlanKind, Segment, Shape
+from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
 from lrpilot_controller.core.searches import Searches

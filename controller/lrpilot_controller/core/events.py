@@ -6,14 +6,8 @@ beside them so that a person can read a run's story without replaying it.
 
 from dataclasses import dataclass
 
-from lrpilot_controller.core.model import (
-    Attempt,
-    Decision,
-    Outcome,
-    Receipt,
-    SearchResult,
-    Signal,
-)
+from lrpilot_controller.core.findings import SearchResult
+from lrpilot_controller.core.model import Attempt, Decision, Outcome, Receipt, Signal
 
 
 @dataclass(frozen=True, slots=True)

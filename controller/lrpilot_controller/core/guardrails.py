@@ -7,15 +7,8 @@ refused with the reason.
 
 from dataclasses import dataclass, replace
 
-from lrpilot_controller.core.model import (
-    Action,
-    Decision,
-    DecisionStatus,
-    Mode,
-    Plan,
-    PlanKind,
-    Proposal,
-)
+from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode, Proposal
+from lrpilot_controller.core.plans import Plan, PlanKind
 from lrpilot_controller.core.search.horizon import UNKNOWN
 from lrpilot_controller.core.settings import Limits
 from lrpilot_controller.core.view import RunView

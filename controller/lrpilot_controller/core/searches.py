@@ -10,14 +10,8 @@ from lrpilot_controller.core.events import (
     SnapshotTaken,
 )
 from lrpilot_controller.core.guardrails import Refusal
-from lrpilot_controller.core.model import (
-    Decision,
-    DecisionStatus,
-    Mode,
-    Program,
-    Proposal,
-    Receipt,
-)
+from lrpilot_controller.core.model import Decision, DecisionStatus, Mode, Proposal, Receipt
+from lrpilot_controller.core.plans import Program
 from lrpilot_controller.core.searching import NATIVE, Searching, can_search
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.view import RunView

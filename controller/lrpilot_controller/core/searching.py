@@ -3,18 +3,9 @@
 from dataclasses import replace
 
 from lrpilot_controller.core.events import ProgramEnded
-from lrpilot_controller.core.model import (
-    Action,
-    Attempt,
-    Batches,
-    Mode,
-    Plan,
-    PlanKind,
-    Program,
-    Proposal,
-    SearchEnd,
-    SearchResult,
-)
+from lrpilot_controller.core.findings import SearchEnd, SearchResult
+from lrpilot_controller.core.model import Action, Attempt, Mode, Proposal
+from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program
 from lrpilot_controller.core.search.horizon import UNKNOWN, main_plan
 from lrpilot_controller.core.search.job import Family, Job, Prober
 from lrpilot_controller.core.search.probe import Origin, Probe, Probing, Result

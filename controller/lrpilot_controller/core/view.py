@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from lrpilot_controller.core.model import Attempt, Decision, Plan, Program
+from lrpilot_controller.core.model import Attempt, Decision
+from lrpilot_controller.core.plans import Plan, Program
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from lrpilot_controller.core.model import Outcome, Receipt, SearchResult
+from lrpilot_controller.core.findings import SearchResult
+from lrpilot_controller.core.model import Outcome, Receipt
 from lrpilot_controller.server import convert
 from lrpilot_controller.story import DecisionTold, Progress, Story
 from lrpilot_proto.v1 import model_pb2, operator_pb2

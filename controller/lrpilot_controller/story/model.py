@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from lrpilot_controller.core.findings import SearchResult
 from lrpilot_controller.core.model import (
     Decision,
     DecisionStatus,
@@ -10,7 +11,6 @@ from lrpilot_controller.core.model import (
     Outcome,
     Receipt,
     RunState,
-    SearchResult,
     Signal,
     SignalKind,
 )

@@ -1,7 +1,8 @@
 """What a story tells of searches: how far one is, what they found and what they cost."""
 
 from lrpilot_controller.core.events import FellBack, ProgramEnded
-from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Receipt, SearchResult
+from lrpilot_controller.core.findings import SearchResult
+from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Receipt
 from lrpilot_controller.story.model import Progress
 
 

@@ -12,7 +12,9 @@ from lrpilot_controller.core.events import (
     SessionLost,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt, Candidate, Program, SearchEnd, SearchResult
+from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult
+from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.core.plans import Program
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.tuning.cases import ABANDONED_S
 

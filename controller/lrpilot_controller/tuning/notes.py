@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, SearchResult, Verdict
+from lrpilot_controller.core.findings import SearchResult
+from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, Verdict
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.tuning.cases import Case, End
 

@@ -21,21 +21,9 @@ from lrpilot_controller.core.events import (
     SessionLost,
     SessionOpened,
 )
-from lrpilot_controller.core.model import (
-    Action,
-    Candidate,
-    Decision,
-    DecisionStatus,
-    Mode,
-    Plan,
-    Program,
-    Receipt,
-    SearchEnd,
-    SearchResult,
-    Segment,
-    Shape,
-    Sweep,
-)
+from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
+from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode, Receipt
+from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
 from lrpilot_controller.errors import NotFound
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.version import VERSION

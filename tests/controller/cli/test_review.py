@@ -26,12 +26,12 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Outcome,
     ParamGroup,
-    Plan,
     Receipt,
     Signal,
     SignalKind,
     Verdict,
 )
+from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.tuning.studies import sole_writer

@@ -31,12 +31,11 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Mode,
     ParamGroup,
-    Plan,
-    PlanKind,
     Receipt,
     SignalKind,
     Verdict,
 )
+from lrpilot_controller.core.plans import Plan, PlanKind
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.journal.plain import to_plain

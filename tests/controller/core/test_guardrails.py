@@ -15,11 +15,11 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Mode,
     ParamGroup,
-    Plan,
     Proposal,
     Signal,
     SignalKind,
 )
+from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.core.settings import Limits
 from lrpilot_controller.core.view import RunView
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from lrpilot_controller.core.events import FellBack, ProgramEnded, Requested, SearchEnded
-from lrpilot_controller.core.model import Action, Decision, DecisionStatus, PlanKind, SearchEnd
+from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.core.model import Action, Decision, DecisionStatus
+from lrpilot_controller.core.plans import PlanKind
 from support.streams import ATTEMPT, LR, Trainer, decisions, descent, explosion, proven
 
 ABLE = replace(ATTEMPT, total_steps=1000, can_program=True, can_replay=True, max_lr=LR * 1e6)

@@ -20,25 +20,9 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SignalSeen,
 )
-from lrpilot_controller.core.model import (
-    Action,
-    Attempt,
-    Batches,
-    Candidate,
-    Decision,
-    ParamGroup,
-    Plan,
-    PlanKind,
-    Program,
-    SearchEnd,
-    SearchResult,
-    Segment,
-    Shape,
-    Signal,
-    SignalKind,
-    StopRule,
-    Sweep,
-)
+from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
+from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup, Signal, SignalKind
+from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program, Segment, Shape, StopRule
 from lrpilot_controller.journal import (
     Journal,
     JournalEntryError,

@@ -6,17 +6,8 @@ from typing import Any
 import pytest
 
 from lrpilot_controller.core.events import FellBack, Noticed, ProgramEnded, Requested
-from lrpilot_controller.core.model import (
-    Action,
-    Batches,
-    Decision,
-    Plan,
-    PlanKind,
-    Program,
-    Segment,
-    Shape,
-    StopRule,
-)
+from lrpilot_controller.core.model import Action, Decision
+from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program, Segment, Shape, StopRule
 from lrpilot_controller.errors import InvalidTelemetry
 from lrpilot_controller.server import convert
 from lrpilot_proto.v1 import model_pb2, session_pb2

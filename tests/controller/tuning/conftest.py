@@ -30,12 +30,12 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Outcome,
     ParamGroup,
-    Plan,
     Receipt,
     Signal,
     SignalKind,
     Verdict,
 )
+from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.journal import Journal, MemoryJournal, Record, RunKey, SqlJournal
 from lrpilot_controller.tuning import studies
 from lrpilot_controller.tuning.recorder import TrialRecorder

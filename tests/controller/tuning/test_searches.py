@@ -18,19 +18,9 @@ from lrpilot_controller.core.events import (
     SearchEnded,
     SessionOpened,
 )
-from lrpilot_controller.core.model import (
-    Action,
-    Attempt,
-    Candidate,
-    Decision,
-    ParamGroup,
-    Plan,
-    Program,
-    SearchEnd,
-    SearchResult,
-    Segment,
-    Shape,
-)
+from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult
+from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup
+from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.tuning.dashboard import Review
 from lrpilot_controller.tuning.priors import JobPriors

@@ -4,7 +4,7 @@ Short programs favour high LRs, because the best LR falls with the number of ste
 tasks over horizons from 500 to 9000 steps.
 """
 
-from lrpilot_controller.core.model import Plan, PlanKind, Segment, Shape
+from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.search.job import Family
 
 SHARE = {Family.NORMALIZED: 0.02, Family.PLAIN: 0.04}  # a program's share of the horizon

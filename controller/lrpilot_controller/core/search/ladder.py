@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from lrpilot_controller.core.model import Segment, Shape, StopRule
+from lrpilot_controller.core.plans import Segment, Shape, StopRule
 from lrpilot_controller.core.search.job import Prober
 from lrpilot_controller.core.search.probe import Origin, Phase, Probe, Probing, held, mean
 from lrpilot_controller.core.search.reference import Reference

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from lrpilot_controller.core.model import Segment, Shape, StopRule
+from lrpilot_controller.core.plans import Segment, Shape, StopRule
 
 NON_FINITE_ONLY = StopRule()
 HUGE = 1e100  # a loss beyond it is as good as infinite; below it, squares and sums are numbers

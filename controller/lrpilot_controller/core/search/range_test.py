@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from lrpilot_controller.core.model import Segment, Shape, StopRule, Sweep
+from lrpilot_controller.core.findings import Sweep
+from lrpilot_controller.core.plans import Segment, Shape, StopRule
 from lrpilot_controller.core.search.job import Prober
 from lrpilot_controller.core.search.probe import Phase, Probe, Probing
 from lrpilot_controller.core.search.reference import Reference

@@ -7,7 +7,7 @@ the LR's order of magnitude in a few steps, from a base that is wrong by many.
 
 import math
 
-from lrpilot_controller.core.model import StopRule
+from lrpilot_controller.core.plans import StopRule
 from lrpilot_controller.core.search.job import Prober
 from lrpilot_controller.core.search.probe import Phase, Probe, Probing, Result, held, mean
 from lrpilot_controller.core.search.reference import STEPS, Reference

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-from lrpilot_controller.core.model import Candidate, Sweep
+from lrpilot_controller.core.findings import Candidate, Sweep
 from lrpilot_controller.core.search import choice, horizon, range_test, reference, response
 from lrpilot_controller.core.search.job import BudgetSpent, Job, Prober
 from lrpilot_controller.core.search.ladder import Ladder

@@ -1,6 +1,7 @@
 """Decisions and programs on their way to the trainer."""
 
-from lrpilot_controller.core.model import Decision, Program, Signal, StopRule
+from lrpilot_controller.core.model import Decision, Signal
+from lrpilot_controller.core.plans import Program, StopRule
 from lrpilot_controller.server.convert.plans import plan_to, segment_to
 from lrpilot_controller.server.convert.words import status_to
 from lrpilot_proto.v1 import model_pb2

@@ -2,7 +2,8 @@
 
 import math
 
-from lrpilot_controller.core.model import Attempt, ParamGroup, Plan, PlanKind
+from lrpilot_controller.core.model import Attempt, ParamGroup
+from lrpilot_controller.core.plans import Plan, PlanKind
 from lrpilot_controller.errors import InvalidTelemetry
 from lrpilot_controller.server.convert.plans import plan_from
 from lrpilot_controller.server.convert.words import mode_from

@@ -3,7 +3,7 @@
 import math
 from itertools import pairwise
 
-from lrpilot_controller.core.model import Plan, PlanKind, Segment, Shape
+from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.server.convert.words import MAX_STEP, name_of
 from lrpilot_proto.v1 import model_pb2
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lrpilot_controller.core.model import PlanKind, Shape
+from lrpilot_controller.core.plans import PlanKind, Shape
 from lrpilot_controller.core.search.horizon import correction, main_plan, program_steps
 from lrpilot_controller.core.search.job import Family
 from support.simulated import lr_at

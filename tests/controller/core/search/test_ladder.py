@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpilot_controller.core.model import Shape
+from lrpilot_controller.core.plans import Shape
 from lrpilot_controller.core.search import choice
 from lrpilot_controller.core.search.job import BudgetSpent, Family, Job, Prober
 from lrpilot_controller.core.search.ladder import Ladder

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpilot_controller.core.model import Candidate
+from lrpilot_controller.core.findings import Candidate
 from lrpilot_controller.core.search.job import Family, Job, Prober
 from lrpilot_controller.core.search.probe import Phase, Probe, Result, held
 from lrpilot_controller.core.search.search import Found, check, search
