@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lrpilot_controller.core.model import Sweep
+from lrpilot_controller.core.findings import Sweep
 from lrpilot_controller.core.search import choice, horizon, ladder, range_test, response, search
 from lrpilot_controller.core.search.job import Family, Prober
 from lrpilot_controller.core.search.range_test import RangeTest

@@ -10,7 +10,8 @@ from typing import Any
 
 import lrpilot
 from lrpilot_controller.core import events
-from lrpilot_controller.core.model import DecisionStatus, SearchEnd
+from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.core.model import DecisionStatus
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.journal.sql import SqlJournal
 
