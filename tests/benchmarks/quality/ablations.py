@@ -63,6 +63,18 @@ def _without_winners_state() -> None:
     _put(search, "_found", from_the_start)
 
 
+def _without_edge() -> None:
+    _put(choice, "BELOW_EDGE", 1.0)
+
+
+def _without_clear_wins() -> None:
+    _put(ladder, "CLEARLY", 0.0)  # the lowest score leads, however small its lead
+
+
+def _without_longer_programs() -> None:
+    _put(ladder, "SIGNAL", float("-inf"))
+
+
 def _short_programs() -> None:
     _put(horizon, "SHORTEST", SHORT_PROGRAM)
     _put(horizon, "LONGEST", SHORT_PROGRAM)
@@ -82,6 +94,9 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "no-ladder": _without_ladder,
     "no-parabola": _without_parabola,
     "no-correction": _without_correction,
+    "no-edge": _without_edge,
+    "no-clear-wins": _without_clear_wins,
+    "no-longer-programs": _without_longer_programs,
     "no-winners-state": _without_winners_state,
     "short-programs": _short_programs,
     "decay-from-start": _decay_from_the_start,
