@@ -16,17 +16,15 @@ from lrpilot_controller.core.events import (
     SearchEnded,
     SnapshotTaken,
 )
+from lrpilot_controller.core.findings import SearchResult
 from lrpilot_controller.core.model import (
     Attempt,
     Decision,
     DecisionStatus,
     ParamGroup,
-    Plan,
     Receipt,
-    SearchResult,
-    Segment,
-    Shape,
 )
+from lrpilot_controller.core.plans import Plan, Program
 from lrpilot_controller.core.settings import CoreSettings
 from support.simulated import Bowl, State, lr_at, stopped
 from support.streams import Trainer, decisions, proven
@@ -56,6 +54,7 @@ class Searcher(Trainer):
         more: of the attempt.
 
     Attributes:
+        opened: the program that was begun last.
         todo: decisions that were not followed yet.
         interrupted: called with the number of programs so far; after how many steps the next one
             is interrupted, or None.
@@ -79,6 +78,7 @@ class Searcher(Trainer):
         self.todo: list[Decision] = []
         self.programs = 0
         self.interrupted: Callable[[int], int | None] = lambda _: None
+        self.opened: Program | None = None
         self.plan: Plan | None = None
         super().__init__(replace(ATTEMPT, **more), settings, engine)
         if prior is not None:
@@ -145,10 +145,10 @@ class Searcher(Trainer):
         )
         self.feed(ReceiptArrived(self.attempt.id, self._report(), receipt))
         if program is not None:
-            self.programs += 1
+            self.programs, self.opened = self.programs + 1, program
             self._run(program)
 
-    def _run(self, program: Any) -> None:
+    def _run(self, program: Program) -> None:
         first, losses, why = self.step, list[float](), None
         cut = self.interrupted(self.programs)
         while why is None and len(losses) < program.length:
@@ -160,7 +160,7 @@ class Searcher(Trainer):
             why = stopped(program.stop, losses)
             self.train(losses[-1:], program=(program.id,))
         if why == "interrupted":  # the run's own state is back
-            self.state = self.held[program.fallback_snapshot].copy()
+            self.state = self.held[program.fallback_snapshot or self.taken].copy()
             self.branch += 1
         self.lr = self.native(self.plan)
         self.feed(
@@ -191,7 +191,7 @@ class Searcher(Trainer):
 
     def fall_back(self, reason: str = "no word came") -> list[Output]:
         """No word came in time after the last program."""
-        program = next(d.program for d in reversed(self.decisions) if d.program)
+        program = self.opened
         assert program is not None
         if program.fallback_snapshot is not None:
             self.state = self.held[program.fallback_snapshot].copy()
@@ -217,8 +217,3 @@ class Searcher(Trainer):
     def result(self) -> SearchResult | None:
         """The end of the last one."""
         return self.results[-1] if self.results else None
-
-
-def constant(lr: float, kind: str = "replace") -> Plan:
-    """A plan of one LR."""
-    return Plan(kind, (Segment(Shape.CONSTANT, 0, 1, lr, lr),))  # type: ignore[arg-type]

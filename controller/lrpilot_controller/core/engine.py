@@ -181,7 +181,7 @@ class _Live:
 
     def _finish(self, event: Requested, out: list[Output]) -> None:
         """The trainer decays to 0 by itself: know the plan, in case it has to be cut."""
-        self.searches.abandon("the run is being finished", out)
+        self.searches.finish(out)
         view = self.view
         replaces = view.plan is not None and view.plan.kind is PlanKind.REPLACE
         value = view.lr if replaces else view.plan.end_value if view.plan else 1.0

@@ -11,7 +11,7 @@ from lrpilot_controller.core.events import (
 )
 from lrpilot_controller.core.guardrails import Refusal
 from lrpilot_controller.core.model import Decision, DecisionStatus, Mode, Proposal, Receipt
-from lrpilot_controller.core.plans import Program
+from lrpilot_controller.core.plans import Plan, PlanKind, Program
 from lrpilot_controller.core.searching import NATIVE, Searching, can_search
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.view import RunView
@@ -66,6 +66,7 @@ class Searches:
         """Begin one, where that is possible, from the snapshot `home`; None: from now."""
         self._due = False
         if self.why_not() is None:
+            self._opened = None
             self._search = Searching(self._view, self._settings, home, self.known)
             self._view.searching = True
             self._propose(self._search.begin(), out)
@@ -130,21 +131,37 @@ class Searches:
         """The trainer heard nothing in time: it goes on by itself, and the search is over."""
         view = self._view
         view.step, view.branch, view.program = max(view.step, event.step), event.branch, None
+        opened = self._opened
+        mine = opened is not None and opened.id == event.program
+        plan = opened.fallback if opened is not None and mine else NATIVE
+        if self._search is not None or mine:
+            self._follow(plan)
         if self._search is not None:
             # What was sent meanwhile is stale, and its fallback another one than is followed now.
             view.in_flight = None
-            opened = self._opened
-            mine = opened is not None and opened.id == event.program
-            plan = opened.fallback if opened is not None and mine else NATIVE
-            view.plan = plan if plan.segments else None
             self._search.fell_back(plan, event.reason)
             self._end(out)
+
+    def finish(self, out: list[Output]) -> None:
+        """The trainer ends its run by itself; an open program was left for its fallback."""
+        if self._search is not None:
+            if self._opened is not None:
+                self._follow(self._opened.fallback)
+            self.abandon("the run is being finished", out)
 
     def abandon(self, reason: str, out: list[Output]) -> None:
         """End a search that is under way, without another word to the trainer."""
         if self._search is not None:
             self._search.give_up(reason)
             self._end(out)
+
+    def _follow(self, fallback: Plan) -> None:
+        """The trainer is under this plan now, or without segments under its native LRs."""
+        view = self._view
+        plan = fallback if fallback.segments else None
+        if plan is not None and plan != view.plan and plan.kind is PlanKind.REPLACE:
+            view.lr = plan.segments[0].start_value
+        view.plan = plan
 
     def _propose(self, proposal: Proposal, out: list[Output]) -> None:
         """Carry the search on; where the guardrails refuse a program it ends."""

@@ -79,7 +79,8 @@ class Searching:
     def begin(self) -> Proposal:
         """The first program, or the plan at once where an earlier run's LR is trusted."""
         if self._trusted is not None:
-            found = Found(self._trusted, "an earlier run of the same job found it")
+            lr = self._prober.within(self._trusted)
+            found = Found(lr, "an earlier run of the same job found it")
             return self._conclude(found, SearchEnd.REUSED)
         try:
             return self._propose(next(self._probes))
@@ -102,6 +103,7 @@ class Searching:
         if event.stop_reason == "interrupted":
             return self._resume(event)
         if self._again:
+            self._prober.spent += len(event.losses)
             return self._propose(self._again.pop(0), again=True)
         self.references = self.references or event.losses
         try:
@@ -131,8 +133,9 @@ class Searching:
         self._prober.spent += len(event.losses)
         if self._interruptions > MAX_INTERRUPTIONS:
             return self.settle(f"interrupted {self._interruptions} times")
-        first, *self._again = self._sequence
-        self._sequence = []
+        # On the way back already, there are some that were not reached again.
+        first, *again = [*self._sequence, *self._again]
+        self._sequence, self._again = [], again
         return self._propose(replace(first, keep=False), again=True)
 
     def settle(self, why: str) -> Proposal:

@@ -21,20 +21,13 @@ from lrpilot_controller.core.events import (
     SearchEnded,
     SnapshotProven,
 )
-from lrpilot_controller.core.model import (
-    Action,
-    Batches,
-    Decision,
-    DecisionStatus,
-    Mode,
-    PlanKind,
-    SearchEnd,
-    Shape,
-)
+from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode
+from lrpilot_controller.core.plans import Batches, PlanKind, Shape
 from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.core.settings import CoreSettings, Limits, Reuse, SearchSettings
 from lrpilot_controller.journal.plain import to_plain
-from support.searcher import ATTEMPT, BASE, Searcher, constant
+from support.searcher import ATTEMPT, BASE, Searcher
 from support.simulated import Bowl
 from support.streams import decisions, explosion, proven, signals
 
@@ -210,7 +203,7 @@ def test_the_guard_does_not_act_meanwhile() -> None:
     run.train(explosion(60))
     run.train([1e9], validation=(True,))
     assert len(run.decisions) == waiting
-    assert run.search() is not None
+    assert run.engine.will_search
 
 
 def test_programs_losses_are_no_signals() -> None:
@@ -244,7 +237,7 @@ def test_a_rejected_program_ends_the_search_with_a_word_to_the_trainer() -> None
 
 
 def test_it_settles_on_an_lr_that_is_known_to_be_healthy() -> None:
-    run = mid_search(after=8)
+    run = mid_search(after=6)
     found = run.answer(run.todo.pop(0), DecisionStatus.REJECTED)
     (last,) = decisions(found)
     assert last.action is Action.PLAN
@@ -277,7 +270,7 @@ def test_a_program_that_came_too_late_ends_the_search(status: DecisionStatus) ->
 
 
 def test_the_fallback_that_follows_a_search_without_an_end_is_known() -> None:
-    run = mid_search(after=8)
+    run = mid_search(after=6)
     run.answer(run.todo.pop(0), DecisionStatus.EXPIRED)
     run.fall_back()
     assert run.engine.view is not None
@@ -288,7 +281,7 @@ def test_the_fallback_that_follows_a_search_without_an_end_is_known() -> None:
 # -- interruptions
 
 
-@pytest.mark.parametrize("at", range(1, 16))
+@pytest.mark.parametrize("at", range(1, 9))
 def test_an_interrupted_program_is_run_again_and_finds_the_same(at: int) -> None:
     calm = Searcher()
     calm.search()
@@ -303,33 +296,35 @@ def test_an_interrupted_program_is_run_again_and_finds_the_same(at: int) -> None
     assert result.steps == run.step > calm.step
 
 
-@pytest.mark.parametrize("at", itertools.combinations(range(4, 14, 2), 2))
+@pytest.mark.parametrize("at", list(itertools.combinations(range(3, 9), 2)))
 def test_so_it_is_when_it_is_interrupted_again_on_the_way_back(at: tuple[int, int]) -> None:
+    calm = Searcher().search()
+    assert calm is not None
     for second in (at[0] + 1, at[1]):
-        calm = found_lr()
         run = Searcher()
         run.interrupted = lambda count: 1 if count in (at[0], second) else None  # noqa: B023
         result = run.search()
         assert result is not None
-        assert result.lr == pytest.approx(calm, rel=1e-12)
+        assert (result.end, result.lr) == (SearchEnd.FOUND, pytest.approx(calm.lr, rel=1e-12))
+        assert result.candidates == calm.candidates
         assert result.steps == run.step
 
 
 def test_one_that_is_interrupted_all_the_time_settles() -> None:
     run = Searcher()
-    run.interrupted = lambda count: 3 if count > 8 else None
+    run.interrupted = lambda count: 1 if count > 4 else None
     result = run.search()
     assert result is not None
     assert result.end is SearchEnd.ABANDONED
     assert "interrupted 6 times" in result.reason
     assert run.decisions[-1].action is Action.PLAN
-    assert run.programs == 8 + 6
+    assert run.programs == 4 + 6
 
 
 # -- other ends
 
 
-@pytest.mark.parametrize("after", [1, 3, 6, 9])
+@pytest.mark.parametrize("after", [1, 3, 5, 7])
 def test_a_trainer_that_fell_back_ended_it(after: int) -> None:
     run = mid_search(after)
     late = run.todo.pop(0)
@@ -348,10 +343,9 @@ def test_a_trainer_that_fell_back_ended_it(after: int) -> None:
 
 
 def test_finish_ends_it() -> None:
-    run = mid_search(after=8)
-    program = programs(run.decisions)[-2].program  # the last one that was begun
-    assert program is not None
-    run.plan = program.fallback
+    run = mid_search(after=6)
+    assert run.opened is not None
+    run.plan = run.opened.fallback
     found = run.ask("finish", 40)
     assert run.result is not None
     assert run.result.end is SearchEnd.ABANDONED
@@ -704,18 +698,18 @@ def test_however_samples_were_batched(sizes: list[int]) -> None:
     batched: list[Input] = []
     for event in EVENTS:
         last = batched[-1] if batched else None
-        if isinstance(event, Samples) and isinstance(last, Samples):
-            if len(last.step) < next(size):
-                batched[-1] = replace(
-                    last,
-                    validation=last.validation + event.validation,
-                    step=last.step + event.step,
-                    branch=last.branch + event.branch,
-                    program=last.program + event.program,
-                    loss=last.loss + event.loss,
-                    lrs=last.lrs + event.lrs,
-                )
-                continue
+        both = isinstance(event, Samples) and isinstance(last, Samples)
+        if both and len(last.step) < next(size):
+            batched[-1] = replace(
+                last,
+                validation=last.validation + event.validation,
+                step=last.step + event.step,
+                branch=last.branch + event.branch,
+                program=last.program + event.program,
+                loss=last.loss + event.loss,
+                lrs=last.lrs + event.lrs,
+            )
+            continue
         batched.append(event)
     assert len(batched) <= len(EVENTS)
     assert as_json(fed(batched)) == as_json(fed(EVENTS))

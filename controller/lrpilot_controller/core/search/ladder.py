@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from lrpilot_controller.core.plans import Segment, Shape, StopRule
 from lrpilot_controller.core.search.job import Prober
-from lrpilot_controller.core.search.probe import Origin, Phase, Probe, Probing, held, mean
+from lrpilot_controller.core.search.probe import Origin, Phase, Probe, Probing, Result, held, mean
 from lrpilot_controller.core.search.reference import Reference
 
 NOTCH = 0.5  # of a decade between neighbours
@@ -157,9 +157,8 @@ class Ladder:
         return (best + min(near, key=self.scores.__getitem__)) / 2
 
     def _try(self, prober: Prober, x: float) -> Probing[None]:
-        before = prober.spent
+        self.costs[x] = 0
         self.scores[x] = yield from self._score(prober, x)
-        self.costs[x] = prober.spent - before
         for tried in self.scores:  # a dead network can score better than the diverged one below it
             if any(x < tried and s == math.inf for x, s in self.scores.items()):
                 self.scores[tried] = math.inf
@@ -204,7 +203,7 @@ class Ladder:
         """The losses at a candidate's LR; infinite where it diverged."""
         lr = self._lr(prober, x)
         probe = Probe(Phase.LADDER, lr, held(lr, steps), steps, self._stop, origin, keep)
-        result = yield from prober.run(probe)
+        result = yield from self._run(prober, x, probe)
         self.live = None
         return result.losses if result.complete else (math.inf,) * steps
 
@@ -213,15 +212,20 @@ class Ladder:
         lr, steps = self._lr(prober, x), self.steps - self.steps // 2
         decay = (Segment(Shape.LINEAR, 0, steps, lr * steps / (steps + 1), 0.0),)
         probe = Probe(Phase.LADDER, lr, decay, steps, self._stop, Origin.LIVE)
-        result = yield from prober.run(probe)
+        result = yield from self._run(prober, x, probe)
         if not result.complete:
             return (math.inf,)
         tail = result.losses[-max(4, self.steps // 4) :]
         if not self.replay and (more := self._looks(tail)):
             probe = Probe(Phase.LADDER, lr, held(0.0, more), more, self._stop, Origin.LIVE)
-            looked = yield from prober.run(probe)
+            looked = yield from self._run(prober, x, probe)
             tail += looked.losses
         return tail
+
+    def _run(self, prober: Prober, x: float, probe: Probe) -> Probing[Result]:
+        result = yield from prober.run(probe)
+        self.costs[x] += len(result.losses)
+        return result
 
     @property
     def _stop(self) -> StopRule:
