@@ -210,6 +210,57 @@ def test_small_changes_of_the_rate_open_no_episode() -> None:
     assert len(alarms(losses, lambda t: 0.1 - 0.009 * (t % 2))) == 1
 
 
+def linear_decay(first: int, last: int) -> Callable[[int], float]:
+    return lambda t: 0.1 * min(1.0, max(0.0, (last - t) / (last - first)))
+
+
+@over_seeds
+@pytest.mark.parametrize("height", [0.6, 1.0, 3.0], ids="{} of the range".format)
+@pytest.mark.parametrize("at", [310, 450, 540])
+def test_a_blow_up_during_a_linear_decay_is_found_as_soon_as_without(
+    seed: int, height: float, at: int
+) -> None:
+    losses = added(descent(600, seed), at, lambda t: 2.0 * height)
+    found = alarms(losses, linear_decay(300, 600))
+    assert found == alarms(losses)
+    assert len(found) == 1
+    assert at < found[0] < at + 60
+
+
+@over_seeds
+@pytest.mark.parametrize("shape", ["a half-life of ten steps", "cosine", "stairs of 9 %"])
+def test_nor_does_any_other_gradual_decay_wipe_out_the_evidence(seed: int, shape: str) -> None:
+    rates: dict[str, Callable[[int], float]] = {
+        "a half-life of ten steps": lambda t: 0.1 * 0.5 ** (max(t - 300, 0) / 10),
+        "cosine": lambda t: 0.05 * (1 + math.cos(math.pi * t / 600)),
+        "stairs of 9 %": lambda t: 0.1 * 0.91 ** (t // 7),
+    }
+    losses = added(descent(600, seed), 350, lambda t: 2.0)
+    assert alarms(losses, rates[shape]) == alarms(losses)
+
+
+@over_seeds
+def test_a_cut_at_once_begins_the_evidence_anew(seed: int) -> None:
+    losses = added(descent(600, seed), 300, lambda t: 2.0)
+    (first,) = alarms(losses)
+    cut = first - 5  # shortly before the alarm
+    (late,) = alarms(losses, lambda t: 0.1 if t < cut else 0.05)
+    assert late >= cut + (first - 300) - 5
+    assert alarms(losses, lambda t: 0.1 if t < cut else 0.095) == [first]
+
+
+@over_seeds
+def test_a_cut_at_once_in_the_middle_of_a_decay_opens_an_episode_and_the_decay_none(
+    seed: int,
+) -> None:
+    decay = linear_decay(0, 900)
+    losses = added(descent(800, seed), 300, lambda t: 2.0)
+    assert len(alarms(losses, decay)) == 1
+    twice = alarms(losses, lambda t: decay(t) if t < 500 else decay(t) / 3)
+    assert len(twice) == 2
+    assert twice[0] < 500 < twice[1]
+
+
 def test_a_rate_that_keeps_growing_does_not_blind_it() -> None:
     assert alarms(added(descent(400, 1), 300, lambda t: 0.05 * 1.1**t), lambda t: 1e-6 * 1.1**t)
 
