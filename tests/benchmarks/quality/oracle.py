@@ -24,7 +24,12 @@ SEEDS = (1, 2, 3, 4, 5)  # none of them was used to design anything
 DESIGN_SEEDS = (100, 101)
 LONG = 5000  # steps of the long form
 LONG_SEEDS = (1, 2, 3)
-LONG_TASKS = ("digits_conv", "text_transformer_adamw", "text_gru", "matrix_factorization")
+LONG_TASKS = (
+    "digits_conv",
+    "text_transformer_adamw",
+    "noisy_least_squares",
+    "matrix_factorization",
+)
 MULTIPLES = tuple(10**half for half in (-1.0, -0.5, 0.0, 0.5, 1.0))  # of a task's `lr_scale`
 WARM_UP = 0.05
 
