@@ -19,7 +19,7 @@ from lrpilot_controller.core.model import (
     Signal,
     SignalKind,
 )
-from lrpilot_controller.core.plans import Plan
+from lrpilot_controller.core.plans import Plan, PlanKind, Program, Segment, Shape
 from lrpilot_controller.core.settings import Limits
 from lrpilot_controller.core.view import RunView
 
@@ -154,6 +154,71 @@ def test_a_cut_at_the_bound() -> None:
     assert decision.factor == 1.0
     assert decision.plan is not None
     assert decision.plan.end_value == 0.01
+
+
+# -- what a search proposes
+
+
+def plan(lr: float, kind: PlanKind = PlanKind.REPLACE) -> Plan:
+    return Plan(kind, (Segment(Shape.LINEAR, 500, 900, lr, 0.0),))
+
+
+def probe(lr: float, length: int = 40, **more: object) -> Proposal:
+    segments = (Segment(Shape.EXPONENTIAL, 0, length, lr / 10, lr),)
+    program = Program(0, segments, length, Plan(PlanKind.SCALE, ()))
+    return Proposal(Action.PROGRAM, "a probe", program=program, **more)  # type: ignore[arg-type]
+
+
+def test_a_program_has_the_number_of_its_decision() -> None:
+    decision = allowed(view(), probe(0.5))
+    assert decision.program is not None
+    assert (decision.id, decision.program.id) == (7, 7)
+    assert decision.restore_rng
+    assert not decision.release
+
+
+def test_no_lr_of_a_program_or_a_plan_is_above_the_bound() -> None:
+    for proposal in (probe(1.01), Proposal(Action.PLAN, "found", plan=plan(1.01))):
+        reason = refused(view(), proposal)
+        for part in ("LR of 1.01", "max_lr 1"):
+            assert part in reason
+    allowed(view(), probe(1.0))
+    allowed(view(), Proposal(Action.PLAN, "found", plan=plan(1.0)))
+
+
+def test_a_factor_is_judged_by_the_lr_that_it_makes() -> None:
+    allowed(view(), Proposal(Action.PLAN, "found", plan=plan(9.0, PlanKind.SCALE)))
+    reason = refused(view(), Proposal(Action.PLAN, "found", plan=plan(11.0, PlanKind.SCALE)))
+    assert "LR of 1.1 " in reason
+
+
+def test_programs_may_cost_a_share_of_the_run() -> None:
+    limits = Limits(max_probed_fraction=0.25)
+    horizon = replace(ATTEMPT, total_steps=1000)
+    allowed(view(attempt=horizon, probe_steps=210), probe(0.5, 40), limits)
+    reason = refused(view(attempt=horizon, probe_steps=211), probe(0.5, 40), limits)
+    for part in ("211 steps", "40 more", "25%", "limits.max_probed_fraction"):
+        assert part in reason
+    # Without a horizon it is a share of 2000 steps.
+    allowed(view(probe_steps=460), probe(0.5, 40), limits)
+    refused(view(probe_steps=461), probe(0.5, 40), limits)
+    # A plan and a release cost nothing.
+    spent = view(attempt=horizon, probe_steps=10**6)
+    allowed(spent, Proposal(Action.PLAN, "found", plan=plan(0.5)), limits)
+    assert allowed(spent, Proposal(Action.RELEASE, "declined"), limits).release
+
+
+def test_a_search_has_no_cooldown_and_its_plan_no_factor() -> None:
+    decision = allowed(view(last_change_step=499), Proposal(Action.PLAN, "f", plan=plan(0.9)))
+    assert decision.plan == plan(0.9)
+    assert decision.factor == 1.0
+
+
+def test_it_speaks_of_one_boundary_unless_it_begins_from_whatever_state_it_finds() -> None:
+    assert allowed(view(), probe(0.5)).expires_at_step == 501
+    assert allowed(view(), probe(0.5, save=True, snapshot=3)).expires_at_step == 501
+    assert allowed(view(), probe(0.5, save=True)).expires_at_step == 500 + 10 * 50
+    assert allowed(view(), Proposal(Action.PLAN, "f", plan=plan(0.9))).expires_at_step == 501
 
 
 # -- clamping
