@@ -44,7 +44,6 @@ class Searching:
         self.result: SearchResult | None = None
         self.references: tuple[float, ...] = ()
         self._view = view
-        self._first_step = view.step
         self._kept: int | None = None
         self._kept_asked = False
         self._interruptions = 0
