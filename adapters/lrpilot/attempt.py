@@ -96,6 +96,8 @@ class Attempt:
                 if why:
                     self._no_search(control, why)
                     self._reopen(line)
+                elif not control.runner.searching:
+                    control.replay.stop()  # a plan came at once: nothing will be served again
         except Exception as error:
             self._give_up(error)
 

@@ -11,7 +11,9 @@ from lrpilot.run import RunInfo
 
 
 def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
-    """Wait until the first program of a search is open; no step is made meanwhile.
+    """Wait until the first program of a search is open, or its plan is there without one.
+
+    No step is made meanwhile.
 
     Args:
         control: applies it.
@@ -19,7 +21,7 @@ def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
         welcomed: whether the session was open before, and its welcome said nothing of this search.
 
     Returns:
-        Why there is none, for a person; empty where one is open.
+        Why there is neither, for a person; else empty.
     """
     line, runner = control.helm.line, control.runner
     began, answers, later = time.monotonic(), control.answers, list[Message]()
@@ -32,8 +34,8 @@ def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
             later += control.hear()
             if runner.open:
                 return ""
-            if control.answers > answers:
-                return "the daemon declined it"
+            if control.answers > answers:  # an LR that an earlier run found needs no program
+                return "" if control.helm.rates.plan is not None else "the daemon declined it"
             if not welcomed and control.welcome is not None and not control.welcome.searches:
                 return "the daemon does not search this run"
             left = seconds - (time.monotonic() - began)
