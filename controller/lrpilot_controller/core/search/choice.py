@@ -2,10 +2,14 @@
 
 import math
 
+from lrpilot_controller.core.search import range_test
 from lrpilot_controller.core.search.job import Family
 from lrpilot_controller.core.search.ladder import Ladder
 
 TIE = 0.03  # of the best progress: within it, the lowest LR of a normalized optimizer wins
+# An LR so far below the edge of divergence, or so near to it, is absurd for any job: the best ones
+# lie at a third to a hundredth of it.
+FAR_BELOW, TOO_NEAR = 300.0, 3.0
 TIE_UNCLEAR = 0.4  # the same where the first program showed no clear progress
 # Factor that a whole run's LR stays below the lowest one that diverged in a short program: an edge
 # that is seen after some 30 steps comes down in the steps that follow.
@@ -49,6 +53,13 @@ def vertex(ladder: Ladder, winner: float) -> float:
     middle_left, middle_right = (x0 + x1) / 2, (x1 + x2) / 2
     at = middle_left - left * (middle_right - middle_left) / (right - left)
     return min(max(at, middle_left), middle_right)
+
+
+def rescue(base: float, edge: float) -> float | None:
+    """An LR in place of an absurd one, by the edge of divergence alone; None where it is not."""
+    if edge / FAR_BELOW <= base <= edge / TOO_NEAR:
+        return None
+    return edge / range_test.BELOW_EDGE
 
 
 def below_edge(ladder: Ladder, lr: float) -> float:

@@ -25,13 +25,15 @@ BELOW_EDGE = 30.0  # where the lowest loss says nothing, the edge of divergence 
 @dataclass(frozen=True, slots=True)
 class RangeTest:
     """What a range test saw: `best` is the lowest smoothed loss, at `best_lr`; `edge` the LR at
-    which the loss rose, or the highest tried; `anchor` where a ladder should begin."""
+    which the loss rose, or the highest tried; `anchor` where a ladder should begin. `diverged`
+    says that the edge is one of divergence, which is seen through any noise."""
 
     sweep: Sweep
     best: float
     best_lr: float
     edge: float
     anchor: float
+    diverged: bool = False
 
 
 def run(prober: Prober, reference: Reference, start: float) -> Probing[RangeTest]:
@@ -83,4 +85,5 @@ def _read(
     fell = paired or reference.level - best > CLEAR_FALL * reference.noise
     says = fell and best_lr * BELOW_EDGE >= edge
     anchor = best_lr / BELOW_BEST if says else edge / BELOW_EDGE
-    return RangeTest(Sweep(lrs, losses), best, best_lr, edge, anchor)
+    diverged = not losses[-1] <= reference.worst + BLOW_UP * reference.noise
+    return RangeTest(Sweep(lrs, losses), best, best_lr, edge, anchor, diverged)

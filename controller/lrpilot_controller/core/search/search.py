@@ -104,7 +104,13 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
     doubt = math.hypot(ladder.reference.error, ladder.error(winner))
     if not prober.job.replay and ladder.progress < DOUBTS * doubt:
         why = f"the best of {len(tried)} LRs gained {ladder.progress:.3g}, the noise is {doubt:.3g}"
-        return Found(None, why, False, False, *told)
+        lr = None
+        if sweep is not None and sweep.diverged:
+            lr = choice.rescue(prober.job.base_lr, sweep.edge)
+        if sweep is not None and lr is not None:
+            lr = prober.within(lr)
+            why += f"; but the loss diverges at {sweep.edge:.3g}, and this is a thirtieth of it"
+        return Found(lr, why, False, False, *told)
     at = 10 ** choice.vertex(ladder, winner)
     lr = prober.within(choice.below_edge(ladder, at * ladder.correction))
     reason = (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpilot_controller.core.search.choice import below_edge, choose, vertex
+from lrpilot_controller.core.search.choice import below_edge, choose, rescue, vertex
 from lrpilot_controller.core.search.job import Family
 from lrpilot_controller.core.search.ladder import Ladder
 from lrpilot_controller.core.search.reference import Reference
@@ -149,3 +149,13 @@ def test_an_lr_stays_a_factor_below_the_lowest_that_diverged() -> None:
 
 def test_where_nothing_diverged_there_is_no_edge() -> None:
     assert below_edge(ladder({0.0: 5.0}), 1e9) == 1e9
+
+
+def test_a_base_that_is_absurd_against_the_edge_of_divergence_is_replaced() -> None:
+    assert rescue(1e-4, edge=3.0) == pytest.approx(0.1)
+    assert rescue(2.0, edge=3.0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("base", [0.01, 0.1, 1.0])
+def test_any_other_base_is_the_users_business(base: float) -> None:
+    assert rescue(base, edge=3.0) is None
