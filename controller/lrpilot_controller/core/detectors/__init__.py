@@ -10,9 +10,22 @@ from typing import Any
 from lrpilot_controller.core.detectors.base import Detector
 from lrpilot_controller.core.detectors.divergence import DivergenceDetector
 from lrpilot_controller.core.detectors.nonfinite import NonFiniteDetector
+from lrpilot_controller.core.detectors.oscillation import OscillationDetector
+from lrpilot_controller.core.detectors.overfit import OverfitDetector
+from lrpilot_controller.core.detectors.spike import SpikeDetector
+from lrpilot_controller.core.detectors.trend import TrendDetector
 from lrpilot_controller.core.model import Signal
 
-__all__ = ["Detector", "Detectors", "DivergenceDetector", "NonFiniteDetector"]
+__all__ = [
+    "Detector",
+    "Detectors",
+    "DivergenceDetector",
+    "NonFiniteDetector",
+    "OscillationDetector",
+    "OverfitDetector",
+    "SpikeDetector",
+    "TrendDetector",
+]
 
 
 class Detectors:
@@ -36,7 +49,16 @@ class Detectors:
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
         self._divergence = DivergenceDetector()
-        self._detectors: tuple[Detector, ...] = (NonFiniteDetector(), self._divergence, *extra)
+        self._spike = SpikeDetector()
+        self._detectors: tuple[Detector, ...] = (
+            NonFiniteDetector(),
+            self._divergence,
+            self._spike,
+            OscillationDetector(),
+            TrendDetector(),
+            OverfitDetector(),
+            *extra,
+        )
         names = [detector.name for detector in self._detectors]
         if len(set(names)) < len(names):
             raise ValueError(f"detectors must have different names: {', '.join(names)}")

@@ -48,14 +48,17 @@ class Detector(Protocol):
 
 
 class SlotState:
-    """Saves and restores exactly the fields named in `_state`, in the way `Detector` asks for."""
+    """Saves and restores exactly the fields named in `_state`, in the way `Detector` asks for.
+
+    A field may be a plain value, a list of such, or another `SlotState`.
+    """
 
     __slots__ = ()
     _state: tuple[str, ...] = ()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later signals depend on, as plain JSON values."""
-        return {field: getattr(self, "_" + field) for field in self._state}
+        return {field: _plain(getattr(self, "_" + field)) for field in self._state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state that `state_dict` gave.
@@ -66,5 +69,21 @@ class SlotState:
         if set(state) != set(self._state):
             odd = sorted(set(state) ^ set(self._state))
             raise ValueError(f"not a state of {type(self).__name__}: {', '.join(odd)}")
-        for field in self._state:
-            setattr(self, "_" + field, state[field])
+        values = {field: self._restored(field, state[field]) for field in self._state}
+        for field, value in values.items():
+            setattr(self, "_" + field, value)
+
+    def _restored(self, field: str, value: Any) -> Any:
+        kind = type(getattr(self, "_" + field))
+        if not issubclass(kind, SlotState):
+            return _plain(value)
+        part = kind()
+        part.load_state_dict(value)
+        return part
+
+
+def _plain(value: Any) -> Any:
+    """A copy that later changes of the original do not reach."""
+    if isinstance(value, SlotState):
+        return value.state_dict()
+    return list(value) if isinstance(value, list) else value

@@ -64,7 +64,7 @@ class DivergenceDetector(SlotState):
         "_stats",
         "_watching",
     )
-    _state = ("armed", "evidence", "since", "reports", "lr")
+    _state = ("stats", "aftermath", "armed", "evidence", "since", "reports", "lr")
 
     def __init__(self) -> None:
         self._stats = LossLevel()
@@ -187,22 +187,11 @@ class DivergenceDetector(SlotState):
         }
         return Signal(SignalKind.DIVERGENCE, step, self._since, rise / (1.0 + rise), evidence)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that later signals depend on, as plain JSON values."""
-        parts = {"stats": self._stats.state_dict(), "aftermath": self._aftermath.state_dict()}
-        return {**super().state_dict(), **parts}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state that `state_dict` gave.
 
         Raises:
             ValueError: The state is not one of this class.
         """
-        own = dict(state)
-        stats = LossLevel()
-        stats.load_state_dict(own.pop("stats", {}))
-        aftermath = Aftermath()
-        aftermath.load_state_dict(own.pop("aftermath", {}))
-        super().load_state_dict(own)
-        self._stats, self._aftermath = stats, aftermath
-        self._watching = not aftermath.over
+        super().load_state_dict(state)
+        self._watching = not self._aftermath.over

@@ -14,10 +14,21 @@ from lrpilot_controller.core.detectors import (
     Detectors,
     DivergenceDetector,
     NonFiniteDetector,
+    OscillationDetector,
+    OverfitDetector,
+    SpikeDetector,
+    TrendDetector,
 )
 from lrpilot_controller.core.model import Signal
 
-DETECTORS: list[Callable[[], Detector]] = [NonFiniteDetector, DivergenceDetector]
+DETECTORS: list[Callable[[], Detector]] = [
+    NonFiniteDetector,
+    DivergenceDetector,
+    SpikeDetector,
+    OscillationDetector,
+    TrendDetector,
+    OverfitDetector,
+]
 every_detector = pytest.mark.parametrize("make", DETECTORS, ids=lambda make: make.name)
 
 Report = tuple[float | None, float | None, float | None]
@@ -25,18 +36,26 @@ ODD = (math.nan, math.inf, -math.inf, 1e300, -1e300, 1.7e308, -1.7e308, 5e-324, 
 
 
 def eventful(seed: int = 0) -> list[Report]:
-    """A descent, a lone NaN, a blow-up, an LR cut, a second blow-up, a death; gaps throughout."""
+    """Descent with a spike, plateau that overfits, swings, an LR cut between two blow-ups, death.
+
+    A lone NaN here and there, gaps throughout.
+    """
     rng = random.Random(seed)
     reports: list[Report] = []
-    for step in range(420):
-        loss = 0.5 + 3.0 / (1 + step / 20) + rng.gauss(0, 0.05)
-        if 150 <= step < 220 or 300 <= step < 400:
-            loss += min(40.0, 0.05 * 1.2 ** (step % 150))
-        if step in (60, 130) or step >= 410:
+    for step in range(1320):
+        loss = 0.5 + 3.0 / (1 + min(step, 400) / 20) + rng.gauss(0, 0.02)
+        val = loss + 0.1 + 0.004 * max(0, step - 430)
+        if step == 250:
+            loss += 2.0
+        if 800 <= step < 960:
+            loss += 0.3 * (-1) ** step
+        if 1000 <= step < 1080 or 1180 <= step < 1280:
+            loss += min(40.0, 0.05 * 1.2 ** (step % 180 - 100))
+        if step in (60, 130) or step >= 1300:
             loss = math.nan
-        train = None if step % 11 == 5 else loss
-        val = loss + 0.1 if step % 50 == 49 else None
-        reports.append((train, val, 0.1 if step < 240 else 0.01))
+        # Until it swings, the training loss goes on falling a little.
+        train = None if step % 11 == 5 else loss - 5e-5 * min(step, 800)
+        reports.append((train, val if step % 25 == 24 else None, 0.1 if step < 1100 else 0.01))
     return reports
 
 
@@ -73,7 +92,7 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened(make: Callable[[], 
     whole = play(make(), reports)
     original = make()
     for cut, report in enumerate(reports):
-        if cut % 3 == 0 or 140 < cut < 200:
+        if cut % 7 == 0 or 990 < cut < 1040:
             state = json.loads(json.dumps(original.state_dict(), allow_nan=False))
             restored = make()
             restored.load_state_dict(state)
@@ -167,10 +186,10 @@ def test_the_composite_gives_the_signals_of_all_in_order() -> None:
 def test_the_composite_restores_all() -> None:
     reports = eventful()
     original, restored = Detectors(), Detectors()
-    for step, report in enumerate(reports[:180]):
+    for step, report in enumerate(reports[:1010]):
         original.update(step, *report)
     restored.load_state_dict(json.loads(json.dumps(original.state_dict())))
-    for step, report in enumerate(reports[180:], 180):
+    for step, report in enumerate(reports[1010:], 1010):
         assert restored.update(step, *report) == original.update(step, *report)
     with pytest.raises(ValueError, match="nonfinite"):
         restored.load_state_dict({"divergence": {}})

@@ -1,0 +1,112 @@
+"""Oscillation: the loss swings wider than it did, about a level that does not fall.
+
+The dispersion of a window of reports around its own line, against the middle one of the windows
+before. Two things look alike and are not meant. The loss of single batches disperses more by itself
+as a net leaves its initial loss: only windows that lie beyond half of what the run has gained are
+comparable. And a spike or a divergence lifts a whole window: a swing comes back to where the loss
+was.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
+from lrpilot_controller.core.detectors.level import RESOLUTION
+from lrpilot_controller.core.detectors.windows import WINDOW, Windows, line, median, middle
+from lrpilot_controller.core.model import Signal, SignalKind
+
+WIDER: Final = 2.0
+"""Times the usual dispersion. Of pure noise, the dispersion of a window varies by a fifth."""
+
+IN_A_ROW: Final = 3
+"""Windows that must be wider, one after the other."""
+
+REMEMBERED: Final = 16
+"""Windows that the usual dispersion is taken from: it moves on with the run."""
+
+FEWEST: Final = 4
+"""Comparable windows before anything is said."""
+
+RECENT: Final = 4
+"""Windows whose middle is the level that swings come back to."""
+
+LOW, HIGH = int(0.15 * WINDOW), int(0.85 * WINDOW)
+"""The quantiles whose distance is the dispersion: about two standard deviations of noise, and blind
+to a few outliers on either side."""
+
+
+class OscillationDetector(SlotState):
+    """Raises one signal per episode; the next needs a window that swings as usual in between."""
+
+    name = "oscillation"
+    __slots__ = ("_dispersions", "_levels", "_on", "_row", "_since", "_start", "_windows")
+    _state = ("windows", "dispersions", "levels", "on", "row", "since", "start")
+
+    def __init__(self) -> None:
+        self._windows = Windows()
+        self._dispersions: list[float] = []  # of the last windows that were no wider than usual
+        self._levels: list[float] = []  # and their levels
+        self._start: float | None = None  # level of the first window
+        self._on = False
+        self._row = 0  # wider ones in a row
+        self._since = 0
+
+    def update(
+        self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
+    ) -> Sequence[Signal]:
+        """Takes one report; see `Detector.update`."""
+        if train_loss is None or (losses := self._windows.add(train_loss)) is None:
+            return NO_SIGNALS
+        return self._judge(step, losses)
+
+    def _judge(self, step: int, losses: list[float]) -> Sequence[Signal]:
+        straight = sorted(line(losses)[1])
+        losses.sort()
+        dispersion, level, low = straight[HIGH] - straight[LOW], middle(losses), losses[LOW]
+        if self._start is None:
+            self._start = level
+        usual = self._usual(level)
+        wider = usual is not None and self._swings(dispersion, level, low, usual)
+        if not wider:
+            self._row, self._on = 0, False
+        elif not self._row:
+            self._since = step
+        if not wider or self._on:  # an episode that goes on becomes what is usual
+            self._dispersions = [*self._dispersions[1 - REMEMBERED :], dispersion]
+            self._levels = [*self._levels[1 - REMEMBERED :], level]
+        if not wider or self._on:
+            return NO_SIGNALS
+        self._row += 1
+        if self._row < IN_A_ROW:
+            return NO_SIGNALS
+        self._on = True
+        assert usual is not None
+        return (self._signal(step, dispersion, usual, level),)
+
+    def _usual(self, level: float) -> float | None:
+        """The usual dispersion of windows beyond half of the way to `level`; None: too few."""
+        if len(self._dispersions) < FEWEST:
+            return None
+        assert self._start is not None
+        half_way = self._start / 2 + level / 2 + median(self._dispersions)
+        pairs = zip(self._dispersions, self._levels, strict=True)
+        comparable = [dispersion for dispersion, at in pairs if at <= half_way]
+        return median(comparable) if len(comparable) >= FEWEST else None
+
+    def _swings(self, dispersion: float, level: float, low: float, usual: float) -> bool:
+        """Whether a window is wider than usual, does not fall and comes back to the old level."""
+        if dispersion <= max(WIDER * usual, RESOLUTION * abs(level)):
+            return False
+        recent = self._levels[-RECENT:]
+        falls = sum(at / len(recent) for at in recent) - level > dispersion
+        return not falls and low < median(recent) + usual / 2
+
+    def _signal(self, step: int, dispersion: float, usual: float, level: float) -> Signal:
+        evidence = {
+            "dispersion": dispersion,
+            "usual_dispersion": usual,
+            "windows": float(self._row),
+            "level": level,
+        }
+        severity = 1.0 - usual / dispersion
+        return Signal(SignalKind.OSCILLATION, step, self._since, severity, evidence)
