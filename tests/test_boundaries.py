@@ -25,7 +25,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMPURE = {
     *("time", "datetime", "random", "secrets", "uuid", "os", "io", "socket", "threading"),
     *("asyncio", "logging", "pathlib", "subprocess", "sqlite3"),
-    *("grpc", "google", "optuna", "torch", "sqlalchemy", "pydantic", "lrpilot_proto"),
+    *("grpc", "google", "optuna", "torch", "sqlalchemy", "pydantic"),
+    *("lrpilot_proto.v1", "lrpilot_proto.rendezvous"),
 }
 BY_NAME = {"import_module", "__import__"}
 TALKATIVE = {"open", "input", "print", "exec", "eval", "breakpoint"}

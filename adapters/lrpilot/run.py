@@ -4,13 +4,15 @@ import secrets
 import string
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import lrpilot
 from lrpilot.rates import Rates
 from lrpilot.trainer import TrainerPort
+from lrpilot_proto import reactions
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
 MODES = {"off": "MODE_OFF", "observe": "MODE_OBSERVE", "auto": "MODE_AUTO"}
@@ -22,7 +24,8 @@ class RunInfo:
     """One attempt of one run. Names have 1 to 200 characters and no '/'.
 
     `search` asks for a search before step 0; `searched` says that an earlier attempt had one, so
-    that its LRs may lie further from the base LR than a guard's.
+    that its LRs may lie further from the base LR than a guard's. `signals` are reactions by the
+    kind of signal, which the operator may overrule.
 
     Raises:
         ValueError: a name or a number that cannot be.
@@ -41,6 +44,7 @@ class RunInfo:
     scheduled: bool = False
     search: bool = False
     searched: bool = False
+    signals: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, name in (("project", self.project), ("run", self.name)):
@@ -54,6 +58,7 @@ class RunInfo:
         ):
             if number is not None and (not isinstance(number, int) or number < 1):
                 raise ValueError(f"{what}={number!r}: a whole number >= 1, or None")
+        reactions.check(self.signals)
         if self.mode not in MODES:
             raise ValueError(
                 f"mode={self.mode!r}: 'auto', 'observe' or 'off' ('advise' comes later)"
@@ -92,6 +97,7 @@ class RunInfo:
             max_lr=rates.bounds.high,
             search=self.search,
             scheduled=self.scheduled,
+            signals=dict(self.signals),
             start_step=self.start_step,
             capabilities=session_pb2.Capabilities(
                 snapshot=trainer.can_snapshot, program=programs, replay=replay, stop=True

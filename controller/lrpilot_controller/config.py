@@ -1,24 +1,37 @@
 """The configuration file of the daemon: TOML, checked whole before anything starts."""
 
 import tomllib
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from lrpilot_controller.core.model import Mode
 from lrpilot_controller.core.settings import (
     CoreSettings,
     GuardSettings,
     Limits,
+    Reaction,
+    Reactions,
     Reuse,
     SearchSettings,
 )
 from lrpilot_controller.errors import ConfigError
+from lrpilot_controller.journal.base import RunKey
+
+
+def _checked(signals: dict[str, str]) -> dict[str, str]:
+    Reactions().overridden(signals)
+    return signals
+
 
 Factor = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Signals = Annotated[dict[str, str], AfterValidator(_checked)]
 
 
 class _Section(BaseModel):
@@ -45,22 +58,68 @@ class _Search(_Section):
     reuse: Reuse = SearchSettings().reuse
 
 
+class _Run(_Section):
+    mode: Literal["off", "observe", "advise"] | None = None
+    signals: Signals = Field(default_factory=dict)
+
+
 class _File(_Section):
     guard: _Guard = _Guard()
     limits: _Limits = _Limits()
     search: _Search = _Search()
+    signals: Signals = Field(default_factory=dict)
+    runs: dict[str, _Run] = Field(default_factory=dict)
     probation_steps: Steps = CoreSettings().probation_steps
 
 
-def load_settings(path: Path | None) -> CoreSettings:
-    """The settings in the TOML file `path`; the defaults where it is None.
+@dataclass(frozen=True, slots=True)
+class RunSection:
+    """What a person set for the runs that a pattern means.
+
+    Attributes:
+        pattern: a glob over `project/name`; `*` also passes the slash.
+        limit: the most that LRPilot may do; AUTO leaves it to the training code.
+        signals: reactions by the kind of signal.
+    """
+
+    pattern: str
+    limit: Mode = Mode.AUTO
+    signals: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a person set: for all runs, and in sections for some of them."""
+
+    settings: CoreSettings = field(default_factory=CoreSettings)
+    sections: tuple[RunSection, ...] = ()
+
+    def settings_of(self, run: RunKey) -> CoreSettings:
+        """The settings of one run; of the sections that mean it, a later one wins."""
+        insisted: dict[str, Reaction] = {}
+        for section in self._about(run):
+            insisted |= {kind: Reaction(word) for kind, word in section.signals.items()}
+        return replace(self.settings, insisted=insisted)
+
+    def mode_of(self, run: RunKey, asked: Mode) -> Mode:
+        """The mode in force where the training code asks for `asked`: never a higher one."""
+        for section in self._about(run):
+            asked = asked.at_most(section.limit)
+        return asked
+
+    def _about(self, run: RunKey) -> list[RunSection]:
+        return [one for one in self.sections if fnmatchcase(str(run), one.pattern)]
+
+
+def load_config(path: Path | None) -> Config:
+    """What the TOML file `path` says; the defaults where it is None.
 
     Raises:
         ConfigError: the file cannot be read, is not TOML, or a key or value is not allowed. The
             message names the file, the key, the value and what is allowed.
     """
     if path is None:
-        return CoreSettings()
+        return Config()
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         file = _File.model_validate(data)
@@ -70,12 +129,18 @@ def load_settings(path: Path | None) -> CoreSettings:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_explain(e)}" for e in error.errors())) from error
-    return CoreSettings(
+    settings = CoreSettings(
         guard=GuardSettings(**file.guard.model_dump()),
         limits=Limits(**file.limits.model_dump()),
         search=SearchSettings(**file.search.model_dump()),
+        reactions=Reactions().overridden(file.signals),
         probation_steps=file.probation_steps,
     )
+    sections = tuple(
+        RunSection(pattern, Mode(run.mode or Mode.AUTO), run.signals)
+        for pattern, run in file.runs.items()
+    )
+    return Config(settings, sections)
 
 
 def _explain(error: Any) -> str:
@@ -83,11 +148,15 @@ def _explain(error: Any) -> str:
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'; allowed are {', '.join(_allowed(error['loc'][:-1]))}"
+    if error["type"] == "value_error":
+        return f"key '{key}': {error['ctx']['error']}"
     return f"key '{key}' is {error['input']!r}: {error['msg']}"
 
 
 def _allowed(section: tuple[Any, ...]) -> list[str]:
-    known: Any = asdict(CoreSettings())
-    for name in section:
-        known = known[name]
-    return sorted(known)
+    known: type[BaseModel] = _File
+    if section[:1] == ("runs",):
+        known = _Run
+    elif section:
+        known = type(getattr(_File(), section[0]))
+    return sorted(known.model_fields)

@@ -5,15 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from lrpilot_controller.config import load_settings
+from lrpilot_controller.config import Config, RunSection, load_config
+from lrpilot_controller.core.model import Mode
 from lrpilot_controller.core.settings import (
     CoreSettings,
     GuardSettings,
     Limits,
+    Reaction,
+    Reactions,
     Reuse,
     SearchSettings,
 )
 from lrpilot_controller.errors import ConfigError
+from lrpilot_controller.journal import RunKey
+
+ALL = "guard, limits, probation_steps, runs, search, signals"
+DEMO = RunKey("demo", "exp-1")
 
 
 @pytest.fixture
@@ -24,18 +31,18 @@ def file(tmp_path: Path) -> Path:
 def refused(file: Path, text: str | bytes) -> str:
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:
-        load_settings(file)
+        load_config(file)
     assert str(file) in str(caught.value)
     return str(caught.value)
 
 
 def test_without_a_file_the_defaults_hold() -> None:
-    assert load_settings(None) == CoreSettings()
+    assert load_config(None) == Config()
 
 
 def test_an_empty_file_changes_nothing(file: Path) -> None:
     file.write_text("")
-    assert load_settings(file) == CoreSettings()
+    assert load_config(file) == Config()
 
 
 def test_every_setting_can_be_set(file: Path) -> None:
@@ -54,18 +61,38 @@ def test_every_setting_can_be_set(file: Path) -> None:
         cooldown_steps = 10
         [search]
         reuse = "trust"
+        [signals]
+        nonfinite = "say"
+        divergence = "say"
+        spike = "say"
+        oscillation = "say"
+        too_high = "search"
+        plateau = "probe"
+        too_low = "probe"
+        overfit = "stop"
         """
     )
-    made = load_settings(file)
+    made = load_config(file).settings
     assert made == CoreSettings(
         guard=GuardSettings(0.5, 0.05, 5),
         limits=Limits(4.0, 6, 0.25, 0.2, 10),
         search=SearchSettings(Reuse.TRUST),
+        reactions=Reactions(
+            nonfinite=Reaction.SAY,
+            divergence=Reaction.SAY,
+            spike=Reaction.SAY,
+            oscillation=Reaction.SAY,
+            too_high=Reaction.SEARCH,
+            plateau=Reaction.PROBE,
+            too_low=Reaction.PROBE,
+            overfit=Reaction.STOP,
+        ),
         probation_steps=80,
     )
     # A setting that is added to the core and forgotten here would show as its default.
     flat, default = flatten(asdict(made)), flatten(asdict(CoreSettings()))
     assert flat.keys() == default.keys()
+    # What holds for one run only is in sections.
     assert [key for key in flat if flat[key] == default[key]] == []
 
 
@@ -81,7 +108,7 @@ def flatten(settings: dict[str, object], prefix: str = "") -> dict[str, object]:
 
 def test_a_part_keeps_the_other_defaults(file: Path) -> None:
     file.write_text("[guard]\nmax_rollbacks = 1\n")
-    assert load_settings(file) == CoreSettings(guard=GuardSettings(max_rollbacks=1))
+    assert load_config(file).settings == CoreSettings(guard=GuardSettings(max_rollbacks=1))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +132,13 @@ def test_a_part_keeps_the_other_defaults(file: Path) -> None:
         ("[limits]\nmax_probed_fraction = 2", ["limits.max_probed_fraction", "2"]),
         ("probation_steps = 0", ["probation_steps", "0"]),
         ("guard = 3", ["guard", "3"]),
+        ('[signals]\nplateau = "roll"', ["'signals'", "plateau='roll'", "off, say, probe or cut"]),
+        ('[signals]\nplatau = "cut"', ["'signals'", "'platau'", "plateau, too_low"]),
+        (
+            '[runs."demo/*"]\nsignals = {spike = "cut"}',
+            ["runs.demo/*.signals", "spike='cut'", "off, say or wait"],
+        ),
+        ('[runs."demo/*"]\nmode = "auto"', ["runs.demo/*.mode", "'auto'", "'advise'"]),
     ],
 )
 def test_a_value_out_of_range_names_key_value_and_limit(
@@ -118,8 +152,9 @@ def test_a_value_out_of_range_names_key_value_and_limit(
     ("text", "key", "allowed"),
     [
         ("[guard]\nfacto = 0.5", "guard.facto", "escalated_factor, factor, max_rollbacks"),
-        ("[limit]\nmax_factor = 4", "limit", "guard, limits, probation_steps, search"),
-        ("cooldown_steps = 4", "cooldown_steps", "guard, limits, probation_steps, search"),
+        ("[limit]\nmax_factor = 4", "limit", ALL),
+        ("cooldown_steps = 4", "cooldown_steps", ALL),
+        ('[runs."a/*"]\nlimits = 3', "runs.a/*.limits", "mode, signals"),
     ],
 )
 def test_an_unknown_key_names_the_known_ones(file: Path, text: str, key: str, allowed: str) -> None:
@@ -140,6 +175,41 @@ def test_what_is_not_toml(file: Path, text: str | bytes) -> None:
 
 def test_a_file_that_is_not_there(file: Path) -> None:
     with pytest.raises(ConfigError, match=r"lrpilot\.toml: cannot be read"):
-        load_settings(file)
+        load_config(file)
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_settings(file.parent)
+        load_config(file.parent)
+
+
+# -- sections for some runs
+
+
+def test_every_section_that_means_a_run_applies_and_a_later_one_wins(file: Path) -> None:
+    file.write_text(
+        """
+        [signals]
+        plateau = "cut"
+        [runs."demo/*"]
+        mode = "advise"
+        signals = {plateau = "probe", overfit = "stop"}
+        [runs."*/exp-?"]
+        signals = {plateau = "off"}
+        [runs."other/*"]
+        mode = "off"
+        signals = {plateau = "say"}
+        """
+    )
+    config = load_config(file)
+    settings = config.settings_of(DEMO)
+    assert settings.reactions.plateau is Reaction.CUT
+    assert settings.insisted == {"plateau": Reaction.OFF, "overfit": Reaction.STOP}
+    assert config.settings_of(RunKey("lone", "run")).insisted == {}
+    assert config.mode_of(DEMO, Mode.AUTO) is Mode.ADVISE
+
+
+@pytest.mark.parametrize("asked", list(Mode))
+@pytest.mark.parametrize("limit", list(Mode))
+def test_a_section_only_ever_lowers_the_mode(asked: Mode, limit: Mode) -> None:
+    config = Config(sections=(RunSection("demo/*", limit),))
+    rank = list(Mode).index
+    assert rank(config.mode_of(DEMO, asked)) == min(rank(asked), rank(limit))
+    assert config.mode_of(RunKey("other", "exp-1"), asked) is asked

@@ -1,7 +1,7 @@
 """`lrpilot.attach`: LRPilot in a raw PyTorch loop."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ def attach(
     stateful: Sequence[Stateful] = (),
     mode: str = "auto",
     search: bool | str = "auto",
+    signals: Mapping[str, str] | None = None,
     min_lr: float | None = None,
     max_lr: float | None = None,
     address: str = "auto",
@@ -48,6 +49,9 @@ def attach(
         search: True finds the LR before it trains, from any base LR; give the batches through
             `pilot.batches`, so that candidates are compared on the same ones. `auto` or False:
             guard only.
+        signals: what follows from each signal, such as `{"plateau": "cut"}`; the daemon's
+            configuration unless given. `off` does not report it and `say` does nothing about it;
+            `lrpilot_proto.reactions` lists what else there is.
         min_lr: lowest LR of the first param group; 1e-4 of its base LR unless given, 1e-6 with a
             search.
         max_lr: highest LR of the first param group; its base LR unless given, 1e6 times that with
@@ -68,6 +72,7 @@ def attach(
         run=run,
         mode=mode,
         search=search,
+        signals=signals,
         min_lr=min_lr,
         max_lr=max_lr,
         address=address,

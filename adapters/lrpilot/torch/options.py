@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class Options:
     run: str | None = None
     mode: str = "auto"
     search: bool | str = "auto"
+    signals: Mapping[str, str] | None = None
     min_lr: float | None = None
     max_lr: float | None = None
     address: str = "auto"
@@ -51,6 +52,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.search not in ("auto", True, False):
             raise ValueError(f"search={self.search!r}: True, False or 'auto', which guards only")
+        if not isinstance(self.signals or {}, Mapping):
+            raise ValueError(
+                f"signals={self.signals!r}: a dict such as {{'plateau': 'cut'}}, or None"
+            )
         if self.token is not None:
             raise ValueError("token: this version speaks only to a daemon on this host; use None")
         if not (isinstance(self.connect_timeout, (int, float)) and self.connect_timeout >= 0):
@@ -116,6 +121,7 @@ class Options:
             job=job,
             scheduled=scheduled,
             search=self.search is True,
+            signals=dict(self.signals or {}),
         )
 
     def _bounds(self, base_lr: float, searched: bool = False) -> Bounds:

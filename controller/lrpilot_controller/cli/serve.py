@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lrpilot_controller.config import load_settings
+from lrpilot_controller.config import load_config
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.server.address import Address
 from lrpilot_proto.rendezvous import default_storage, socket_path
@@ -29,7 +29,7 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    settings = load_settings(config)
+    settings = load_config(config)
     if storage is not None and "://" in storage:
         raise ConfigError(f"--storage {storage}: this version stores in a directory only")
     directory = Path(storage).expanduser().absolute() if storage else default_storage()

@@ -14,6 +14,10 @@ class Desk:
         self._guardrails = Guardrails(limits)
         self._last = 0
 
+    def configure(self, limits: Limits) -> None:
+        """Judge by these limits from now on."""
+        self._guardrails = Guardrails(limits)
+
     def skip(self, up_to: int) -> None:
         """Never use a number up to this one."""
         self._last = max(self._last, up_to)

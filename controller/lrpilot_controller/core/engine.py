@@ -6,10 +6,12 @@ the same outputs, however the samples were batched.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lrpilot_controller.core.desk import Desk
 from lrpilot_controller.core.events import (
     Commanded,
+    Configured,
     FellBack,
     Input,
     Noticed,
@@ -24,7 +26,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SnapshotTaken,
 )
-from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.core.model import Attempt, Mode
 from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
@@ -45,7 +47,7 @@ class Engine:
     """Decides for one run.
 
     Args:
-        settings: what a person may set.
+        settings: what a person may set, until the first `Configured`.
         policy: makes the policy; the guard unless given.
     """
 
@@ -53,6 +55,7 @@ class Engine:
         self, settings: CoreSettings | None = None, policy: PolicyFactory = guard_policy
     ) -> None:
         self._settings = settings or CoreSettings()
+        self._make_policy = policy
         self._policy = policy(self._settings)
         self._desk = Desk(self._settings.limits)
         self._live: _Live | None = None
@@ -78,17 +81,26 @@ class Engine:
     def feed(self, event: Input) -> list[Output]:
         """Take the next event and say what follows from it."""
         out: list[Output] = []
-        if isinstance(event, SessionOpened):
+        if isinstance(event, Configured):
+            self._configure(event.settings)
+        elif isinstance(event, SessionOpened):
             self._open(event.attempt, out)
         elif self._live is not None and self._live.concerns(event):
             self._live.take(event, out)
         return out
+
+    def _configure(self, settings: CoreSettings) -> None:
+        self._settings, self._policy = settings, self._make_policy(settings)
+        self._desk.configure(settings.limits)
+        if self._live is not None:
+            self._live.configure(self._policy, settings)
 
     def _open(self, attempt: Attempt, out: list[Output]) -> None:
         last = self._live
         if last is not None:
             known = last.view.attempt
             if (known.id, known.resumes) == (attempt.id, attempt.resumes):
+                last.allow(attempt.mode, out)
                 return  # the same process on a new stream
             last.end(out)
         # Another process: what the old one held in memory is gone, and where it resumed from an
@@ -108,6 +120,25 @@ class _Live:
         self.view = view
         self.watch = Watch(view, policy, desk, settings)
         self.searches = Searches(view, self.watch, desk, settings)
+        self._settings = settings
+        view.reactions = settings.reactions_for(view.attempt)
+
+    def configure(self, policy: Policy, settings: CoreSettings) -> None:
+        """A person set something anew."""
+        self.watch.configure(policy, settings)
+        self.searches.configure(settings)
+        self._settings = settings
+        self.view.reactions = settings.reactions_for(self.view.attempt)
+
+    def allow(self, mode: Mode, out: list[Output]) -> None:
+        """The mode in force is this one now: a person may have lowered it."""
+        view = self.view
+        if mode is view.attempt.mode:
+            return
+        view.attempt = replace(view.attempt, mode=mode)
+        view.reactions = self._settings.reactions_for(view.attempt)
+        if mode is not Mode.AUTO:
+            self.searches.abandon(f"the run's mode is {mode} now", out)
 
     def concerns(self, event: Input) -> bool:
         """Whether an event is of this attempt, or of the run as a whole."""
@@ -135,7 +166,14 @@ class _Live:
                 self._finish(event, out)
             case Requested(kind="search") | Commanded(kind="search"):
                 self.searches.begin(None, out)
-            case SessionOpened() | SessionLost() | Noticed() | Requested() | Commanded():
+            case (
+                Configured()
+                | SessionOpened()
+                | SessionLost()
+                | Noticed()
+                | Requested()
+                | Commanded()
+            ):
                 pass
             case SnapshotTaken():
                 pass  # of a branch that was left

@@ -8,6 +8,17 @@ from dataclasses import dataclass
 
 from lrpilot_controller.core.findings import SearchResult
 from lrpilot_controller.core.model import Attempt, Decision, Outcome, Receipt, Signal
+from lrpilot_controller.core.settings import CoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What a person set for this run; in force from here on.
+
+    Recorded before a session where it differs from what held before.
+    """
+
+    settings: CoreSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +168,8 @@ class PriorAnswered:
 
 
 Input = (
-    SessionOpened
+    Configured
+    | SessionOpened
     | SessionLost
     | Samples
     | ReceiptArrived

@@ -25,12 +25,16 @@ class SignalKind(StrEnum):
 
 
 class Mode(StrEnum):
-    """How far LRPilot may go for a run."""
+    """How far LRPilot may go for a run, from the least on."""
 
     OFF = "off"
     OBSERVE = "observe"
     ADVISE = "advise"
     AUTO = "auto"
+
+    def at_most(self, limit: "Mode") -> "Mode":
+        """This mode, or the limit where that allows less."""
+        return min(self, limit, key=list(Mode).index)
 
 
 class RunState(StrEnum):
@@ -180,7 +184,8 @@ class Attempt:
     `min_lr` and `max_lr` bound the first param group's LR; `scale` is the factor on the native LR
     in force when the attempt began, and `plan` the plan (1 and None unless state was loaded). A
     plan that replaces the LR has no factor: the scale is 1 under it. `scheduled` says that the
-    user's own scheduler moves the native LRs.
+    user's own scheduler moves the native LRs. `mode` is the one in force, which the daemon's
+    configuration may have lowered; `signals` the reactions that the training code asks for.
     """
 
     id: str
@@ -205,3 +210,4 @@ class Attempt:
     client_version: str = ""
     plan: Plan | None = None
     scheduled: bool = False
+    signals: Mapping[str, str] = field(default_factory=dict)

@@ -49,6 +49,10 @@ class Searches:
         """Whether a search is due or under way."""
         return self._due or self._search is not None
 
+    def configure(self, settings: CoreSettings) -> None:
+        """A person set something anew; a search under way goes on as it began."""
+        self._settings = settings
+
     def why_not(self) -> str | None:
         """Why a search cannot begin now; None where it can."""
         view = self._view

@@ -1,7 +1,11 @@
 """What a person may set about the core's behaviour, with the reason for each default."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from lrpilot_controller.core.model import Attempt, Mode, SignalKind
+from lrpilot_proto import reactions as words
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,79 @@ class SearchSettings:
     reuse: Reuse = Reuse.CHECK
 
 
+class Reaction(StrEnum):
+    """What follows from a signal."""
+
+    OFF = "off"  # it is not reported
+    SAY = "say"  # it is reported, and nothing is done
+    WAIT = "wait"
+    CUT = "cut"
+    ROLLBACK = "rollback"
+    PROBE = "probe"
+    SEARCH = "search"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Reactions:
+    """What follows from each kind of signal.
+
+    A blow-up is answered at once, because waiting makes it worse. An LR that is seen to be too
+    high is cut. What costs steps to try (a plateau, an LR too low) or is not the LR's fault
+    (overfitting) is only said until a person asks for more. While a spike is on, nothing else is
+    decided.
+    """
+
+    nonfinite: Reaction = Reaction.ROLLBACK
+    divergence: Reaction = Reaction.ROLLBACK
+    spike: Reaction = Reaction.WAIT
+    oscillation: Reaction = Reaction.CUT
+    too_high: Reaction = Reaction.CUT
+    plateau: Reaction = Reaction.SAY
+    too_low: Reaction = Reaction.SAY
+    overfit: Reaction = Reaction.SAY
+
+    def of(self, kind: SignalKind) -> Reaction:
+        """What follows from a signal of this kind."""
+        reaction: Reaction = getattr(self, kind.value)
+        return reaction
+
+    def overridden(self, reactions: Mapping[str, str]) -> "Reactions":
+        """These, with others for some kinds of signal.
+
+        Raises:
+            ValueError: there is no such signal, or the word is not allowed for it, with what is.
+        """
+        words.check(reactions)
+        return replace(self, **{kind: Reaction(word) for kind, word in reactions.items()})
+
+    @classmethod
+    def none(cls) -> "Reactions":
+        """No signal is reported."""
+        return cls().overridden({kind.value: Reaction.OFF for kind in SignalKind})
+
+
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
-    """Everything a person may set about the core."""
+    """Everything a person may set about the core.
+
+    Attributes:
+        reactions: what follows from signals where neither the training code nor `insisted` says
+            otherwise.
+        insisted: reactions by the kind of signal, set by the operator for this run above all.
+        probation_steps: how long a decision is measured, at least.
+    """
 
     guard: GuardSettings = GuardSettings()
     limits: Limits = Limits()
     search: SearchSettings = SearchSettings()
+    reactions: Reactions = Reactions()
+    insisted: Mapping[str, Reaction] = field(default_factory=dict)
     probation_steps: int = 50
+
+    def reactions_for(self, attempt: Attempt) -> Reactions:
+        """What is in force for an attempt; a word that only a newer version knows is left out."""
+        if attempt.mode is Mode.OFF:
+            return Reactions.none()
+        asked = {k: word for k, word in attempt.signals.items() if words.is_allowed(k, word)}
+        return self.reactions.overridden(asked).overridden(self.insisted)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from lrpilot_controller.core.model import Attempt, Decision
 from lrpilot_controller.core.plans import Plan, Program
+from lrpilot_controller.core.settings import Reactions
 
 
 @dataclass(slots=True)
@@ -16,7 +17,7 @@ class RunView:
     snapshot of this attempt. `rollbacks_spent`: the guardrails allow no more of them.
     `undone_until`: steps before it were undone by a rollback, or lie before the snapshot that
     the last one restored. `in_vain`: rollbacks of this attempt after which the run learnt
-    nothing.
+    nothing. `reactions`: what follows from signals in this attempt.
     """
 
     attempt: Attempt
@@ -40,6 +41,7 @@ class RunView:
     cuts: int = 0
     last_change_step: int | None = None
     last_note_step: int | None = None
+    reactions: Reactions = field(default_factory=Reactions)
 
     @property
     def time_scale(self) -> int:

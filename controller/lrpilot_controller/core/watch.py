@@ -25,7 +25,7 @@ from lrpilot_controller.core.model import (
 )
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.probation import Probation
-from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.settings import CoreSettings, Reaction
 from lrpilot_controller.core.snapshots import Snapshot, Snapshots
 from lrpilot_controller.core.view import RunView
 
@@ -50,6 +50,10 @@ class Watch:
         self._probation: Probation | None = None
         self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
         self._on_trial: int | None = None  # the step to see what a rollback's cut gained
+
+    def configure(self, policy: Policy, settings: CoreSettings) -> None:
+        """A person set something anew."""
+        self._policy, self._settings = policy, settings
 
     def validated(self, step: int, loss: float, out: list[Output]) -> None:
         """Take a validation loss."""
@@ -116,10 +120,12 @@ class Watch:
             self._probation = None
 
     def _judge(self, signals: Sequence[Signal], out: list[Output]) -> None:
-        for signal in signals:
+        reaction = self._view.reactions.of
+        seen = [signal for signal in signals if reaction(signal.kind) is not Reaction.OFF]
+        for signal in seen:
             out.append(SignalSeen(signal))
-        for signal in signals:
-            if self._answer(signal, out):
+        for signal in seen:
+            if reaction(signal.kind) is not Reaction.SAY and self._answer(signal, out):
                 break  # two findings of one sample, one action
 
     def _answer(self, signal: Signal, out: list[Output]) -> bool:

@@ -14,6 +14,7 @@ from lrpilot_controller.journal.base import JournalCorrupt, JournalEntryError
 from lrpilot_controller.journal.plain import UnknownWord, from_plain, to_plain
 
 KINDS: dict[str, type] = {
+    "configured": events.Configured,
     "session_opened": events.SessionOpened,
     "session_lost": events.SessionLost,
     "samples": events.Samples,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 
-from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.config import Config
 from lrpilot_controller.errors import ConfigError, DaemonExists
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
@@ -51,7 +51,7 @@ class DaemonOptions:
 
     address: Address
     storage: Path
-    settings: CoreSettings
+    config: Config
     linger_s: float | None = None
 
 
@@ -92,7 +92,7 @@ async def _serve(
     running: AsyncExitStack,
     stopping: asyncio.Event,
 ) -> None:
-    runs = Runs(journal, writer, options.settings, priors)
+    runs = Runs(journal, writer, options.config, priors)
     runs.listeners.append(recorder.record)
     sessions = SessionServicer(runs)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_RPCS)

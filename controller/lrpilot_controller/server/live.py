@@ -6,6 +6,7 @@ from typing import Protocol
 
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
+    Configured,
     Decided,
     Input,
     Output,
@@ -17,6 +18,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
 )
 from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, Mode
+from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
 from lrpilot_controller.journal.base import RunKey
 
@@ -35,11 +37,16 @@ class Link(Protocol):
 
 
 class LiveRun:
-    """One run's engine, and what has been delivered to and from its trainer."""
+    """One run's engine, and what has been delivered to and from its trainer.
+
+    Attributes:
+        settings: what the engine was told last; None where the journal holds none.
+    """
 
     def __init__(self, key: RunKey, engine: Engine) -> None:
         self.key = key
         self.engine = engine
+        self.settings: CoreSettings | None = None
         self.lock = asyncio.Lock()
         self.attempt: Attempt | None = None
         self.older: set[str] = set()
@@ -70,6 +77,8 @@ class LiveRun:
     def take(self, event: Input) -> list[Output]:
         """Feed an input that the journal holds, and keep the books of what was delivered."""
         match event:
+            case Configured(settings):
+                self.settings = settings
             case SessionOpened(attempt):
                 self._begin(attempt)
             case Samples() if self._mine(event.attempt):

@@ -9,11 +9,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
+from lrpilot_controller.config import Config
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
     Commanded,
+    Configured,
     Decided,
     Event,
     Input,
@@ -26,7 +29,6 @@ from lrpilot_controller.core.events import (
     SnapshotProven,
 )
 from lrpilot_controller.core.model import Attempt, DecisionStatus
-from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.errors import JournalError, NotNow, Superseded
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.journal.writer import JournalWriter
@@ -43,11 +45,11 @@ class Runs:
     """Loads runs, opens and closes their sessions, and records before it speaks."""
 
     def __init__(
-        self, journal: Journal, writer: JournalWriter, settings: CoreSettings, priors: Priors
+        self, journal: Journal, writer: JournalWriter, config: Config, priors: Priors
     ) -> None:
         self._journal = journal
         self._writer = writer
-        self._settings = settings
+        self._config = config
         self._priors = priors
         self._live: dict[RunKey, LiveRun] = {}
         self._loading = asyncio.Lock()
@@ -79,7 +81,11 @@ class Runs:
             admit(run, attempt)
             # What follows from it is for the new session, which is told after its welcome.
             older, run.link = run.link, None
+            attempt = replace(attempt, mode=self._config.mode_of(run.key, attempt.mode))
+            settings = self._config.settings_of(run.key)
             try:
+                if run.settings != settings:
+                    await self._record(run, Configured(settings))
                 await self._record(run, SessionOpened(attempt))
             except BaseException:
                 run.link = older
@@ -172,7 +178,7 @@ class Runs:
 
     def _replay(self, key: RunKey) -> tuple[LiveRun, list[Output]]:
         """The run as its journal tells it, and the outputs that the journal does not hold yet."""
-        run = LiveRun(key, Engine(self._settings))
+        run = LiveRun(key, Engine())
         produced: list[Output] = []
         recorded: list[Output] = []
         for record in self._journal.records(key):
@@ -182,7 +188,7 @@ class Runs:
                 recorded.append(record.event)
                 run.made(record.event)
         if produced[: len(recorded)] != recorded:
-            # Another version of the core, or other settings, wrote it: the record stands.
+            # Another version of the core wrote it: the record stands.
             log.warning("run %s: replay differs from the journal; the journal stands", key)
             run.engine.skip_decisions(
                 max((o.decision.id for o in recorded if isinstance(o, Decided)), default=0)

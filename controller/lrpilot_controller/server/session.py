@@ -140,7 +140,7 @@ class _Session:
         # What the trainer never saw is sent again; what it saw it answers with a receipt.
         welcome = session_pb2.Welcome(
             daemon_version=VERSION,
-            mode=convert.mode_to(attempt.mode),
+            mode=convert.mode_to(self._run.attempt.mode if self._run.attempt else attempt.mode),
             steps_known=self._run.next_seq - 1,
             searches=self._run.engine.will_search,
         )

@@ -64,7 +64,14 @@ class Capabilities(_message.Message):
     def __init__(self, snapshot: bool = ..., program: bool = ..., replay: bool = ..., stop: bool = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("run", "attempt", "resumes", "client_version", "start_step", "branch", "total_steps", "steps_per_epoch", "groups", "optimizer", "mode", "search", "min_lr", "max_lr", "capabilities", "world_size", "oldest_seq", "last_decision_id", "generation", "plan", "scheduled", "job")
+    __slots__ = ("run", "attempt", "resumes", "client_version", "start_step", "branch", "total_steps", "steps_per_epoch", "groups", "optimizer", "mode", "search", "min_lr", "max_lr", "capabilities", "world_size", "oldest_seq", "last_decision_id", "generation", "plan", "scheduled", "signals", "job")
+    class SignalsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     RESUMES_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +93,7 @@ class Hello(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     SCHEDULED_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     run: _model_pb2.RunName
     attempt: str
@@ -108,8 +116,9 @@ class Hello(_message.Message):
     generation: int
     plan: _model_pb2.Plan
     scheduled: bool
+    signals: _containers.ScalarMap[str, str]
     job: str
-    def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., attempt: _Optional[str] = ..., resumes: _Optional[str] = ..., client_version: _Optional[str] = ..., start_step: _Optional[int] = ..., branch: _Optional[int] = ..., total_steps: _Optional[int] = ..., steps_per_epoch: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[ParamGroup, _Mapping]]] = ..., optimizer: _Optional[str] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., search: bool = ..., min_lr: _Optional[float] = ..., max_lr: _Optional[float] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., world_size: _Optional[int] = ..., oldest_seq: _Optional[int] = ..., last_decision_id: _Optional[int] = ..., generation: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.Plan, _Mapping]] = ..., scheduled: bool = ..., job: _Optional[str] = ...) -> None: ...
+    def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., attempt: _Optional[str] = ..., resumes: _Optional[str] = ..., client_version: _Optional[str] = ..., start_step: _Optional[int] = ..., branch: _Optional[int] = ..., total_steps: _Optional[int] = ..., steps_per_epoch: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[ParamGroup, _Mapping]]] = ..., optimizer: _Optional[str] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., search: bool = ..., min_lr: _Optional[float] = ..., max_lr: _Optional[float] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., world_size: _Optional[int] = ..., oldest_seq: _Optional[int] = ..., last_decision_id: _Optional[int] = ..., generation: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.Plan, _Mapping]] = ..., scheduled: bool = ..., signals: _Optional[_Mapping[str, str]] = ..., job: _Optional[str] = ...) -> None: ...
 
 class Telemetry(_message.Message):
     __slots__ = ("first_seq", "kind", "step", "branch", "program", "loss", "lrs", "dropped_total")

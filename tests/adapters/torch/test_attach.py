@@ -43,6 +43,9 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
         ({"max_lr": float("inf")}, "max_lr=inf"),
         ({"min_lr": 0.5, "max_lr": 0.2}, "min_lr <= max_lr"),
         ({"token": "secret"}, "token"),
+        ({"signals": {"plateau": "stop"}}, "plateau='stop': off, say, probe or cut is allowed"),
+        ({"signals": {"platau": "cut"}}, "no signal 'platau'; there are nonfinite"),
+        ({"signals": "plateau"}, "signals='plateau': a dict such as"),
         ({"connect_timeout": -1}, "connect_timeout=-1"),
     ],
 )
@@ -109,6 +112,15 @@ def test_the_scheduler_gets_its_optimizer_back_at_the_end(
         assert scheduler.optimizer is optimizer
     lrpilot.attach(optimizer, model=model, scheduler=scheduler)
     lrpilot.attach(optimizer, model=model, scheduler=scheduler).close()
+
+
+def test_the_daemon_is_told_what_is_to_follow_from_signals(
+    model: nn.Module, daemon: FakeDaemon
+) -> None:
+    with lrpilot.attach(sgd(model), model=model, signals={"plateau": "cut"}) as pilot:
+        pilot.step(1.0)
+    assert daemon.hello is not None
+    assert dict(daemon.hello.signals) == {"plateau": "cut"}
 
 
 @pytest.mark.parametrize("off", ["mode", "environment"])

@@ -391,7 +391,7 @@ def test_a_decision_that_was_not_followed_changes_nothing(trainer: Trainer, stat
     assert (view.in_flight, view.rollbacks, view.plan, view.branch) == (None, 0, None, 0)
 
 
-@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.ADVISE, Mode.OFF])
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.ADVISE])
 def test_a_run_that_is_only_observed_gets_shadow_decisions(mode: Mode) -> None:
     trainer = Trainer(replace(ATTEMPT, mode=mode))
     trainer.snapshot(1, proven=True)

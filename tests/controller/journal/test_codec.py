@@ -6,6 +6,7 @@ import math
 import random
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,15 @@ from hypothesis import strategies as st
 
 from lrpilot_controller.core import events, model
 from lrpilot_controller.core.events import Samples
+from lrpilot_controller.core.settings import (
+    CoreSettings,
+    GuardSettings,
+    Limits,
+    Reaction,
+    Reactions,
+    Reuse,
+    SearchSettings,
+)
 from lrpilot_controller.journal import JournalCorrupt, JournalEntryError
 from lrpilot_controller.journal.codec import KINDS, Row, decode, encode
 
@@ -29,7 +39,7 @@ def bits(value: Any) -> Any:
         return "nan" if math.isnan(value) else struct.pack("<d", value)
     if dataclasses.is_dataclass(value):
         return [type(value), *(bits(getattr(value, f.name)) for f in dataclasses.fields(value))]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: bits(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return [tuple, *map(bits, value)]
@@ -95,6 +105,19 @@ def test_other_events_round_trip(event: Any) -> None:
     row = encode(event)
     assert KINDS[row.kind] is type(event)
     assert bits(decode(row)) == bits(event)
+
+
+def test_settings_round_trip_whole() -> None:
+    reactions = Reactions(plateau=Reaction.PROBE, spike=Reaction.OFF)
+    made = CoreSettings(
+        guard=GuardSettings(0.5, 0.05, 5),
+        limits=Limits(4.0, 6, 0.25, 0.2, 10),
+        search=SearchSettings(Reuse.NEVER),
+        reactions=reactions,
+        insisted={"overfit": Reaction.STOP},
+        probation_steps=80,
+    )
+    assert decode(encode(events.Configured(made))) == events.Configured(made)
 
 
 def test_every_event_class_has_a_kind() -> None:

@@ -26,6 +26,15 @@ def report(**body: Any) -> session_pb2.Report:
     return session_pb2.Report(report_seq=3, **body)
 
 
+# -- what follows from signals
+
+
+def test_what_follows_from_signals_is_what_the_training_code_says() -> None:
+    attempt = convert.attempt_from(hello("exp-1", signals={"plateau": "cut", "mood": "dance"}))
+    assert attempt.signals == {"plateau": "cut", "mood": "dance"}  # the core knows which it knows
+    assert ATTEMPT.signals == {}
+
+
 # -- the plan in force
 
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from lrpilot_controller.config import Config, RunSection
+from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
     Commanded,
+    Configured,
     Decided,
     FellBack,
     Input,
@@ -30,7 +33,7 @@ from lrpilot_controller.core.model import (
     Mode,
     Receipt,
 )
-from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.settings import CoreSettings, Reaction, Reactions
 from lrpilot_controller.errors import LRPilotError, NotNow
 from lrpilot_controller.journal import MemoryJournal, RunKey
 from lrpilot_controller.journal.writer import JournalWriter
@@ -96,11 +99,12 @@ class House:
         self.writer = JournalWriter(self.journal)
         self.priors = Priors(PriorAnswered("", None, "no earlier run of this job"))
         self.link = Link()
+        self.config = Config()
         self.restart()
 
     def restart(self) -> None:
         """Another daemon on the same journal."""
-        self.runs = Runs(self.journal, self.writer, CoreSettings(), self.priors)
+        self.runs = Runs(self.journal, self.writer, self.config, self.priors)
 
     async def open(self, attempt: Attempt = SEARCHING, link: Link | None = None) -> LiveRun:
         self.link = link or Link()
@@ -212,6 +216,7 @@ def test_a_search_is_told_what_earlier_runs_found_before_it_begins(house: House)
         await house.open()
         assert house.priors.asked == [(KEY, "t1")]
         assert house.inputs() == [
+            Configured(CoreSettings()),
             SessionOpened(SEARCHING),
             PriorAnswered("t1", 0.03, "run demo/exp-0"),
         ]
@@ -253,7 +258,7 @@ def test_nobody_is_asked_for_a_run_that_does_not_search(
     async def story() -> None:
         await house.open(replace(SEARCHING, **change))
         assert house.priors.asked == []
-        assert house.names() == ["SessionOpened"]
+        assert house.names() == ["Configured", "SessionOpened"]
 
     play(story)
 
@@ -344,5 +349,60 @@ def test_a_search_that_cannot_begin_says_why_and_leaves_no_trace(
         with pytest.raises(NotNow, match=reason):
             await house.runs.command(KEY, SEARCH)
         assert "Commanded" not in house.names()
+
+    play(story)
+
+
+# -- what a person set
+
+
+def observing(run: str) -> Config:
+    settings = CoreSettings(reactions=Reactions(plateau=Reaction.CUT))
+    return Config(settings, (RunSection(run, Mode.OBSERVE, {"overfit": "stop"}),))
+
+
+def test_a_run_is_configured_before_its_first_session_and_when_something_changed(
+    house: House,
+) -> None:
+    async def story() -> None:
+        await house.open()
+        house.restart()
+        await house.open()
+        assert house.names() == ["Configured", "SessionOpened", "PriorAnswered", "SessionOpened"]
+        house.config = observing("demo/*")
+        house.restart()
+        run = await house.open()
+        assert house.names()[4:] == ["Configured", "SessionOpened"]
+        assert run.engine.view is not None
+        assert run.engine.view.reactions == Reactions(plateau=Reaction.CUT, overfit=Reaction.STOP)
+
+    play(story)
+
+
+def test_a_replay_needs_the_journal_alone(house: House) -> None:
+    async def story() -> None:
+        house.config = observing("demo/*")
+        house.restart()
+        run = await house.open()
+        engine = Engine()
+        for event in house.inputs():
+            engine.feed(event)
+        assert engine.view == run.engine.view
+
+    play(story)
+
+
+@pytest.mark.parametrize(("pattern", "mode"), [("demo/*", Mode.OBSERVE), ("a/*", Mode.AUTO)])
+def test_a_section_lowers_the_mode_of_the_runs_that_it_means(
+    house: House, pattern: str, mode: Mode
+) -> None:
+    async def story() -> None:
+        house.config = observing(pattern)
+        house.restart()
+        run = await house.open()
+        assert run.attempt is not None
+        assert run.attempt.mode is mode
+        assert run.engine.will_search is (mode is Mode.AUTO)
+        assert len(house.priors.asked) == (mode is Mode.AUTO)
 
     play(story)

@@ -62,6 +62,7 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         job=hello.job,
         client_version=hello.client_version,
         plan=plan,
+        signals=dict(hello.signals),
     )
 
 
