@@ -134,7 +134,7 @@ def train(made: Task, lr: float, schedule: str, record: int) -> tuple[list[float
                 group["lr"] = lr * factor(step, made.total_steps)
             loss = made.loss(batch)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             losses.append(loss.item())
             if (step + 1) % VALIDATION_EVERY == 0:
