@@ -1,12 +1,12 @@
 """How often and how soon `too_high` is signalled, from the kept loss streams.
 
 `python -m tests.benchmarks.detection.too_high [--by-task] [--file FILE]` runs the detectors over
-every stream and prints two tables: what is caught by the deadline (5 % of T, at least 100 steps)
-at LRs that are too high, and what is signalled at any step of runs whose LR is right or too low.
+every stream and prints what is caught by the deadline (5 % of T, at least 100 steps) at LRs that
+are too high, and what is signalled at any step of runs whose LR is right or too low.
 
 Not every run at three or ten times the best LR is a bad one: the column `worse` says how many of
 them were, by the held-out loss at the last step that the stream and the one at the best LR of its
-seed have in common.
+seed have in common. A table of its own has these alone.
 """
 
 import argparse
@@ -93,21 +93,25 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 
 def report(judged: Sequence[Judged], by_task: bool = False) -> str:
-    """Both tables."""
+    """The tables."""
     high = [item for item in judged if item.stream["multiple"] > 1]
     right = [item for item in judged if item.stream["multiple"] <= 1]
     columns: Columns = (
         ("worse", lambda item: item.worse),
         (f"too_high by {DEADLINE}", lambda item: item.signalled(TOO_HIGH, DEADLINE)),
         (f"any by {DEADLINE}", lambda item: item.signalled(ANY, DEADLINE)),
+        ("any at all", lambda item: item.signalled(ANY)),
+    )
+    alarms: Columns = (
         ("too_high at all", lambda item: item.signalled(TOO_HIGH)),
         ("any at all", lambda item: item.signalled(ANY)),
     )
     return "\n\n".join(
         (
             "**LRs that are too high: caught**\n\n" + _table(high, columns, by_task),
-            "**LRs that are right or too low: false alarms**\n\n"
-            + _table(right, columns[3:], by_task),
+            "**Of these, the runs that were worse for it**\n\n"
+            + _table([item for item in high if item.worse], columns[1:], by_task),
+            "**LRs that are right or too low: false alarms**\n\n" + _table(right, alarms, by_task),
         )
     )
 
