@@ -113,7 +113,8 @@ def by_task(kept: Mapping[str, Kept]) -> str:
     """Runs within 10 % of the untouched one, of all with a jump, a column per arm."""
     present = {arm: rows for arm, rows in kept.items() if any(c.base in JUMPS for c in rows)}
     lines = []
-    for name in TASKS if present else ():
+    names = {cell.task for rows in present.values() for cell in rows}
+    for name in (name for name in TASKS if name in names):
         cells = []
         for rows in present.values():
             times = [row["times"] for c, row in rows.items() if c.task == name and c.base in JUMPS]
