@@ -86,7 +86,7 @@ def run(job: Task, base_lr: float, method: str, folder: Path) -> Outcome:
         _await_trial(folder / "store" / "optuna.db", f"{project}/runs")
     spent, meter = train(job, base_lr, variant, project, "run", folder)
     final = judged(job, healthy=True)
-    told = _records(folder, project, "run")
+    told = records(folder, project, "run")
     return _outcome(final, spent - meter.steps, told, searched=variant.search)
 
 
@@ -155,7 +155,8 @@ def _count(database: Path, query: str, name: str) -> int:
         return 0
 
 
-def _records(folder: Path, project: str, name: str) -> list[Record]:
+def records(folder: Path, project: str, name: str) -> list[Record]:
+    """What the journal of the daemon that lives in `folder` holds of a run."""
     journal = SqlJournal.open(folder / "store" / "journal.db", readonly=True)
     try:
         return list(journal.records(RunKey(project, name)))

@@ -1,0 +1,8 @@
+"""What the detectors are judged on, and how well they do."""
+
+import sys
+from pathlib import Path
+
+_TESTS = str(Path(__file__).parents[2])
+if _TESTS not in sys.path:
+    sys.path.insert(0, _TESTS)  # `benchmarks` and `support`, as under pytest
