@@ -94,13 +94,13 @@ def test_a_word_of_a_newer_trainer_is_left_out() -> None:
 
 
 def test_a_signal_that_is_off_is_not_reported() -> None:
-    trainer = trained({"divergence": "off", "nonfinite": "off"})
+    trainer = trained({"divergence": "off", "nonfinite": "off", "spike": "off"})
     assert trainer.train([*explosion(100), math.nan, math.nan]) == []
 
 
 def test_a_signal_that_is_only_said_is_reported_and_nothing_is_done() -> None:
     found = trained({"divergence": "say"}).train(explosion(100))
-    assert [signal.kind for signal in signals(found)] == [SignalKind.DIVERGENCE]
+    assert SignalKind.DIVERGENCE in [signal.kind for signal in signals(found)]
     assert decisions(found) == []
     assert refusals(found) == []
 

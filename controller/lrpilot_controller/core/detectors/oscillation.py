@@ -11,8 +11,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
-from lrpilot_controller.core.detectors.level import RESOLUTION
-from lrpilot_controller.core.detectors.windows import WINDOW, Windows, line, median, middle
+from lrpilot_controller.core.detectors.windows import (
+    ROUNDING,
+    WINDOW,
+    Windows,
+    line,
+    median,
+    middle,
+)
 from lrpilot_controller.core.model import Signal, SignalKind
 
 WIDER: Final = 2.0
@@ -95,7 +101,7 @@ class OscillationDetector(SlotState):
 
     def _swings(self, dispersion: float, level: float, low: float, usual: float) -> bool:
         """Whether a window is wider than usual, does not fall and comes back to the old level."""
-        if dispersion <= max(WIDER * usual, RESOLUTION * abs(level)):
+        if dispersion <= max(WIDER * usual, ROUNDING * abs(level)) or usual == 0.0:
             return False
         recent = self._levels[-RECENT:]
         falls = sum(at / len(recent) for at in recent) - level > dispersion

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
-from lrpilot_controller.core.detectors.level import MEAN_DIFFERENCE_TO_SD, RESOLUTION
-from lrpilot_controller.core.detectors.windows import finite, median
+from lrpilot_controller.core.detectors.level import MEAN_DIFFERENCE_TO_SD
+from lrpilot_controller.core.detectors.windows import ROUNDING, finite, median
 from lrpilot_controller.core.model import Signal, SignalKind
 
 IN_A_ROW: Final = 5
@@ -101,7 +101,7 @@ class OverfitDetector(SlotState):
     def _judge(self, step: int, level: float) -> Sequence[Signal]:
         gained = self._start - self._best
         sd = MEAN_DIFFERENCE_TO_SD * self._noise
-        clear = max(NOISES * sd, SHARE * gained, RESOLUTION * abs(level))
+        clear = max(NOISES * sd, SHARE * gained, ROUNDING * abs(level))
         learning = self._trained > 0 and self._train < self._train_then
         if level - self._best <= clear or not learning:
             self._row = 0 if self._row < IN_A_ROW else self._row  # told already

@@ -107,8 +107,8 @@ class SpikeDetector(SlotState):
         far = FAR * self._usual
         if (gained := SLACK * (self._start - self._best)) > far:
             far = gained
-        if (rounding := RESOLUTION * abs(level)) > far:
-            far = rounding
+        if far == 0.0:
+            far = RESOLUTION * abs(level)  # the first loss that differs: rounding is no spike
         known = len(self._excesses) >= FEWEST
         found = known and self._judge(loss, level, excess > far)
         self._learn(middle, level, excess, far if known else None)

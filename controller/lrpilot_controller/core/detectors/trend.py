@@ -20,8 +20,8 @@ from math import log, sqrt
 from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
-from lrpilot_controller.core.detectors.level import LIMIT, RESOLUTION
-from lrpilot_controller.core.detectors.windows import WINDOW, Windows, line, middle
+from lrpilot_controller.core.detectors.level import LIMIT
+from lrpilot_controller.core.detectors.windows import ROUNDING, WINDOW, Windows, line, middle
 from lrpilot_controller.core.model import Signal, SignalKind
 
 MOST: Final = 32
@@ -163,7 +163,7 @@ class TrendDetector(SlotState):
             # Per unit of log time: the descent per report times the time.
             at = (count - look / 2) * width
             now, doubt = slope.descent * at, CONFIDENCE * slope.error * at
-            if before <= RESOLUTION * abs(self._blocks[-1]):
+            if before <= ROUNDING * abs(self._blocks[-1]):
                 continue
             if abs(now) + doubt < FLAT * before:
                 if self._flat:
@@ -209,7 +209,7 @@ class TrendDetector(SlotState):
         early = Slope.of(self._blocks[:half], width)
         late = Slope.of(self._blocks[-half:], width)
         exact = all(slope.error < EXACT * slope.descent for slope in (early, late))
-        rounding = RESOLUTION * abs(self._blocks[-1]) / (half * width)
+        rounding = ROUNDING * abs(self._blocks[-1]) / (half * width)
         if not exact or early.descent <= rounding or late.descent < STRAIGHT * early.descent:
             return None
         self._straight = True

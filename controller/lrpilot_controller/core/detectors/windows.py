@@ -10,6 +10,10 @@ WINDOW: Final = 32
 """Reports in a window. Its quantiles are then known to a fifth of the noise, and an oscillation of
 any period up to twice that shows within one."""
 
+ROUNDING: Final = 2.0**-40
+"""Differences below this share of the loss are rounding of doubles. Those of a float32 loss are
+part of its noise, which is measured."""
+
 
 def finite(loss: float) -> float | None:
     """The loss, clipped to what can be reckoned with; None where it is no number."""
