@@ -13,6 +13,7 @@ COMMANDS = {
     "runs": "list the runs in the journal",
     "show": "tell a run's story: signals, decisions, outcomes, loss and LR",
     "search": "search for the learning rate of a run that is training",
+    "detect": "run the detectors on the losses of a run that you already have",
     "review": "open the Optuna dashboard on the decisions",
     "demo": "a run with an LR 30x too high, alone and under LRPilot",
 }
