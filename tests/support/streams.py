@@ -9,6 +9,7 @@ from typing import Any
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
     Decided,
+    Event,
     Input,
     OutcomeMeasured,
     Output,
@@ -134,6 +135,12 @@ class Trainer:
     def decisions(self) -> list[Decision]:
         """All so far."""
         return decisions(self.outputs)
+
+
+def events_of(trainer: Trainer) -> list[Event]:
+    """What the daemon would have journaled: each input, then what followed from it."""
+    again = type(trainer.engine)()
+    return [e for event in trainer.inputs for e in (event, *again.feed(event))]
 
 
 def decisions(outputs: Sequence[Output]) -> list[Decision]:

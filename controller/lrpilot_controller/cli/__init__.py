@@ -12,6 +12,7 @@ COMMANDS = {
     "serve": "run the daemon",
     "runs": "list the runs in the journal",
     "show": "tell a run's story: signals, decisions, outcomes, loss and LR",
+    "replay": "check that a run's journal gives the same decisions again",
     "search": "search for the learning rate of a run that is training",
     "detect": "run the detectors on the losses of a run that you already have",
     "review": "open the Optuna dashboard on the decisions",

@@ -29,8 +29,10 @@ from lrpilot_controller.core.events import (
     SnapshotProven,
 )
 from lrpilot_controller.core.model import Attempt, DecisionStatus
+from lrpilot_controller.core.replay import Replay
 from lrpilot_controller.errors import JournalError, NotNow, Superseded
 from lrpilot_controller.journal.base import Journal, Record, RunKey
+from lrpilot_controller.journal.codec import identical
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.live import Link, LiveRun, admit, newer
 from lrpilot_controller.server.priors import Priors, answer_of
@@ -179,22 +181,25 @@ class Runs:
     def _replay(self, key: RunKey) -> tuple[LiveRun, list[Output]]:
         """The run as its journal tells it, and the outputs that the journal does not hold yet."""
         run = LiveRun(key, Engine())
-        produced: list[Output] = []
-        recorded: list[Output] = []
+        replay = Replay(run.take)
         for record in self._journal.records(key):
-            if isinstance(record.event, Input):
-                produced += run.take(record.event)
-            else:
-                recorded.append(record.event)
+            replay.take(record.n, record.event)
+            if not isinstance(record.event, Input):
                 run.made(record.event)
-        if produced[: len(recorded)] != recorded:
+        if (difference := replay.difference(identical)) is not None:
             # Another version of the core wrote it: the record stands.
-            log.warning("run %s: replay differs from the journal; the journal stands", key)
+            log.warning(
+                "run %s: replay differs from the journal, first at record %d (`lrpilot replay` "
+                "shows it); the journal stands",
+                key,
+                difference.recorded.record,
+            )
+            recorded = (made.output for made in replay.recorded)
             run.engine.skip_decisions(
                 max((o.decision.id for o in recorded if isinstance(o, Decided)), default=0)
             )
             return run, []
-        return run, produced[len(recorded) :]
+        return run, [made.output for made in replay.missing()]
 
     async def _record(self, run: LiveRun, event: Input) -> list[Output]:
         """Journal an input, feed it, journal what follows, then speak; what followed."""

@@ -27,7 +27,7 @@ from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
 from lrpilot_controller.errors import NotFound
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.version import VERSION
-from support.streams import ATTEMPT, Quadratic, Trainer, descent
+from support.streams import ATTEMPT, Quadratic, Trainer, descent, events_of
 
 RUNS_KEYS = ["run", "state", "mode", "attempts", "step", "lrs"]
 SHOW_KEYS = [*RUNS_KEYS, "telemetry", "signals", "decisions", "cost"]
@@ -37,12 +37,6 @@ DECISION_KEYS = [
 ]
 
 Lrpilot = Callable[..., Result]
-
-
-def events_of(trainer: Trainer) -> list[Event]:
-    """What the daemon would have journaled: each input, then what followed from it."""
-    again = type(trainer.engine)()
-    return [e for event in trainer.inputs for e in (event, *again.feed(event))]
 
 
 def record(storage: Path, runs: dict[str, Sequence[Event]]) -> None:

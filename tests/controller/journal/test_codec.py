@@ -26,7 +26,7 @@ from lrpilot_controller.core.settings import (
     SearchSettings,
 )
 from lrpilot_controller.journal import JournalCorrupt, JournalEntryError
-from lrpilot_controller.journal.codec import KINDS, Row, decode, encode
+from lrpilot_controller.journal.codec import KINDS, Row, decode, encode, identical
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 STEPS = st.integers(0, 2**40)
@@ -198,6 +198,22 @@ def test_stored_json_is_strict() -> None:
     row = encode(events.SignalSeen(signal))
     body = row.payload[1:] if row.payload[:1] == b"P" else zlib.decompress(row.payload[1:])
     json.loads(body, parse_constant=pytest.fail)
+
+
+def outcome(gain: float, loss: float) -> events.OutcomeMeasured:
+    return events.OutcomeMeasured(model.Outcome(1, model.Verdict.WORSE, gain, 50, loss, loss))
+
+
+def test_events_are_identical_where_their_bytes_are() -> None:
+    bad = outcome(-1.0, math.nan)
+    read = decode(encode(bad))
+    assert read is not None
+    assert read != bad, "a NaN is no NaN to Python"
+    assert identical(read, bad)
+    assert not identical(bad, outcome(-1.0, math.inf))
+    assert not identical(outcome(0.0, 1.0), outcome(-0.0, 1.0))
+    assert not identical(outcome(0.1, 1.0), outcome(math.nextafter(0.1, 1), 1.0))
+    assert not identical(bad, events.SnapshotProven("t1", 1))
 
 
 def test_numpy_numbers_are_written_as_plain_ones() -> None:

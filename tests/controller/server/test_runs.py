@@ -1,6 +1,7 @@
 """What the daemon does with a session's events: record, feed, record what follows, then speak."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from lrpilot_controller.core.events import (
     ReceiptArrived,
     Requested,
     SaidGoodbye,
+    Samples,
     SessionLost,
     SessionOpened,
     SnapshotTaken,
@@ -53,6 +55,17 @@ SEARCHING = replace(
 )
 IDLE = replace(SEARCHING, search=False)
 START = SnapshotTaken("t1", 1, 1, 0, 0, True)
+OLD = Decision(1, Action.CUT, "as an older version decides", 0, 0, factor=0.5)
+LOSSES = Samples(
+    "t1",
+    first_seq=1,
+    validation=(False,) * 40,
+    step=tuple(range(40)),
+    branch=(0,) * 40,
+    program=(0,) * 40,
+    loss=(1.0,) * 40,
+    lrs=((0.1,),),
+)
 
 
 @dataclass
@@ -202,6 +215,26 @@ def test_a_restarted_daemon_goes_on_with_the_same_program(house: House) -> None:
         assert run.unanswered == {sent.id: sent}
         assert run.engine.will_search
         assert house.programs() == [sent]
+
+    play(story)
+
+
+def test_where_a_replay_differs_the_journal_stands(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an update that decides otherwise: nothing recorded is decided again."""
+
+    async def story() -> None:
+        await house.open(replace(ATTEMPT, can_snapshot=True))
+        [number] = house.journal.append([(KEY, 0.0, Decided(replace(OLD, id=7)))])
+        house.restart()
+        run = await house.open(ATTEMPT)
+        assert f"first at record {number}" in caplog.text
+        assert run.unanswered.keys() == {7}
+        blown_up = replace(LOSSES, loss=(math.nan,) * 40)
+        await house.feed(run, START, applied(OLD, 2), blown_up)
+        made = [r.event.decision.id for r in house.journal.records(KEY, kinds=[Decided])]
+        assert made[:2] == [7, 8]
 
     play(story)
 
