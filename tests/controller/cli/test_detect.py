@@ -133,6 +133,7 @@ def running() -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
+@pytest.mark.timeout(60)
 def test_a_signal_is_printed_before_the_next_line_is_written(
     running: "subprocess.Popen[str]",
 ) -> None:
