@@ -20,7 +20,7 @@ from support.training import quiet_threads
 
 
 def main() -> dict[str, Any]:
-    """Record, replay, compare; about a minute on two cores. SystemExit where a byte differs."""
+    """Record, replay, compare; under a minute on two cores. SystemExit where a byte differs."""
     quiet_threads()
     logging.getLogger("lrpilot").setLevel(logging.ERROR)
     begin = time.perf_counter()
