@@ -13,6 +13,7 @@ from lrpilot_controller.core.detectors.nonfinite import NonFiniteDetector
 from lrpilot_controller.core.detectors.oscillation import OscillationDetector
 from lrpilot_controller.core.detectors.overfit import OverfitDetector
 from lrpilot_controller.core.detectors.spike import SpikeDetector
+from lrpilot_controller.core.detectors.too_high import TooHighDetector
 from lrpilot_controller.core.detectors.trend import TrendDetector
 from lrpilot_controller.core.model import Signal
 
@@ -24,6 +25,7 @@ __all__ = [
     "OscillationDetector",
     "OverfitDetector",
     "SpikeDetector",
+    "TooHighDetector",
     "TrendDetector",
 ]
 
@@ -54,6 +56,7 @@ class Detectors:
             NonFiniteDetector(),
             self._divergence,
             self._spike,
+            TooHighDetector(),
             OscillationDetector(),
             TrendDetector(),
             OverfitDetector(),

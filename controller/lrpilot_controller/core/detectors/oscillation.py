@@ -25,7 +25,7 @@ WIDER: Final = 2.0
 """Times the usual dispersion. Of pure noise, the dispersion of a window varies by a fifth."""
 
 IN_A_ROW: Final = 3
-"""Windows that must be wider, one after the other."""
+"""Windows that must be wider, one after the other; and calm ones that end an episode."""
 
 REMEMBERED: Final = 16
 """Windows that the usual dispersion is taken from: it moves on with the run."""
@@ -42,7 +42,7 @@ to a few outliers on either side."""
 
 
 class OscillationDetector(SlotState):
-    """Raises one signal per episode; the next needs a window that swings as usual in between."""
+    """Raises one signal per episode; the next needs as many calm windows in between."""
 
     name = "oscillation"
     __slots__ = ("_dispersions", "_levels", "_on", "_row", "_since", "_start", "_windows")
@@ -54,7 +54,7 @@ class OscillationDetector(SlotState):
         self._levels: list[float] = []  # and their levels
         self._start: float | None = None  # level of the first window
         self._on = False
-        self._row = 0  # wider ones in a row
+        self._row = 0  # wider ones in a row; in an episode, calm ones
         self._since = 0
 
     def update(
@@ -73,19 +73,22 @@ class OscillationDetector(SlotState):
             self._start = level
         usual = self._usual(level)
         wider = usual is not None and self._swings(dispersion, level, low, usual)
-        if not wider:
-            self._row, self._on = 0, False
-        elif not self._row:
-            self._since = step
-        if not wider or self._on:  # an episode that goes on becomes what is usual
+        if self._on:
+            # What goes on becomes what is usual; the episode ends with as many calm windows.
+            self._row = 0 if wider else self._row + 1
+            self._on = self._row < IN_A_ROW
+            self._row *= self._on
+        elif wider:
+            self._since = self._since if self._row else step
+            self._row += 1
+        else:
+            self._row = 0
+        if self._on or not wider:
             self._dispersions = [*self._dispersions[1 - REMEMBERED :], dispersion]
             self._levels = [*self._levels[1 - REMEMBERED :], level]
-        if not wider or self._on:
+        if self._on or self._row < IN_A_ROW:
             return NO_SIGNALS
-        self._row += 1
-        if self._row < IN_A_ROW:
-            return NO_SIGNALS
-        self._on = True
+        self._on, self._row = True, 0
         assert usual is not None
         return (self._signal(step, dispersion, usual, level),)
 
@@ -111,7 +114,7 @@ class OscillationDetector(SlotState):
         evidence = {
             "dispersion": dispersion,
             "usual_dispersion": usual,
-            "windows": float(self._row),
+            "windows": float(IN_A_ROW),
             "level": level,
         }
         severity = 1.0 - usual / dispersion

@@ -15,7 +15,7 @@ from lrpilot_controller.core.model import Signal, SignalKind
 IN_A_ROW: Final = 5
 """Validations in a row that must be clearly above the best one."""
 
-NOISES: Final = 3.0
+NOISES: Final = 4.0
 """Standard deviations of a validation above the best one, which may be low by luck."""
 
 SHARE: Final = 0.02
@@ -23,6 +23,9 @@ SHARE: Final = 0.02
 
 FEWEST: Final = 6
 """Validations before anything is said: fewer do not give their noise."""
+
+NOISE: Final = 1 / 16
+"""Weight of a new difference in the noise of the validations."""
 
 MEMORY: Final = 1 / 32
 """Weight of a new report in the training loss's level."""
@@ -85,7 +88,7 @@ class OverfitDetector(SlotState):
         self._count += 1
         if self._last:
             difference = abs(loss - self._last[-1])
-            self._noise += (difference - self._noise) * max(1 / 8, 1.0 / (self._count - 1))
+            self._noise += (difference - self._noise) * max(NOISE, 1.0 / (self._count - 1))
         self._last = [*self._last[-2:], loss]
         if self._count < len(self._last) or len(self._last) < 3:
             return NO_SIGNALS

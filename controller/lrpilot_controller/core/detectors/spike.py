@@ -28,10 +28,12 @@ FEWEST: Final = 2
 """Windows before it speaks: a run's first steps jump by themselves."""
 
 MEMORY: Final = 1 / 16
-"""Weight of a new report in the level: a spike that rises over a few reports is still one."""
+"""Weight of a new report in the average and in the average of that: together they follow a descent
+without a lag (Brown's double exponential smoothing), and a spike of a few reports slowly."""
 
 BACK: Final = 0.5
-"""A spike is over once this share of its height is gone; a rise after that is another spike."""
+"""A spike is over once this share of its height is gone and it stands out no more; a rise after
+that is another spike."""
 
 
 class SpikeDetector(SlotState):
@@ -39,14 +41,15 @@ class SpikeDetector(SlotState):
 
     name = "spike"
     __slots__ = (
+        "_average",
         "_before",
         "_best",
         "_count",
         "_excesses",
         "_foot",
         "_highest",
+        "_lagging",
         "_last",
-        "_level",
         "_on",
         "_peak",
         "_start",
@@ -56,7 +59,8 @@ class SpikeDetector(SlotState):
         "count",
         "last",
         "before",
-        "level",
+        "average",
+        "lagging",
         "start",
         "best",
         "highest",
@@ -71,8 +75,9 @@ class SpikeDetector(SlotState):
         self._count = 0
         self._last = 0.0  # the last two losses
         self._before = 0.0
-        self._level = 0.0
-        self._start = 0.0  # highest and lowest level so far
+        self._average = 0.0
+        self._lagging = 0.0  # the average of the average: the level is ahead of it by twice the lag
+        self._start = 0.0  # the first average, and the lowest
         self._best = 0.0
         self._highest = 0.0  # excess in this window
         self._excesses: list[float] = []  # of the last windows
@@ -96,13 +101,14 @@ class SpikeDetector(SlotState):
         last, before = self._last, self._before
         self._before, self._last = last, loss
         if count < 3:
-            self._level = self._start = self._best = loss
             return NO_SIGNALS
         if last < before:
             middle = last if loss < last else before if loss > before else loss
         else:
             middle = before if loss < before else last if loss > last else loss
-        level = self._level if count > 3 else middle
+        if count == 3:
+            self._average = self._lagging = self._start = self._best = middle
+        level = 2.0 * self._average - self._lagging
         excess = loss - level
         far = FAR * self._usual
         if (gained := SLACK * (self._start - self._best)) > far:
@@ -119,7 +125,8 @@ class SpikeDetector(SlotState):
         if self._on:
             if loss > self._peak:
                 self._peak = loss
-            self._on = loss - self._foot > BACK * (self._peak - self._foot)
+            half_way = self._foot + BACK * (self._peak - self._foot)
+            self._on = stands_out or loss > half_way
             return False
         if not stands_out:
             return False
@@ -132,12 +139,11 @@ class SpikeDetector(SlotState):
         if far is not None and middle - level > far:
             middle = level + far  # the level follows a spike slowly
         count = self._count
-        level += (middle - level) * (MEMORY if count * MEMORY > 1.0 else 1.0 / count)
-        self._level = level
-        if level < self._best or count == 3:
-            self._best = level
-        if count == 3:
-            self._start = level
+        weight = MEMORY if count * MEMORY > 1.0 else 1.0 / count
+        average = self._average = self._average + (middle - self._average) * weight
+        self._lagging += (average - self._lagging) * weight
+        if average < self._best:
+            self._best = average
         if count % WINDOW == 0:
             self._excesses = [*self._excesses[1 - WINDOWS :], self._highest]
             self._usual = median(self._excesses)

@@ -5,9 +5,9 @@ changes slowly, whatever the step. So the whole history since the learning rate 
 at most 32 blocks of equal length, and the newest fifth and two fifths of it are compared with what
 came before.
 
-*Plateau*: the slope per unit of log time is within a fifth of what it was (with 95 % confidence: a
-test of equivalence, not of a difference that could not be shown). From the reference span to
-the recent one, log time grows by about one; even a loss that falls like 1/t keeps a third.
+*Plateau*: the slope per unit of log time is within a fifth of what it was, with two standard errors
+to spare: a test of equivalence, not of a difference that could not be shown. From the reference
+span to the recent one, log time grows by about one; even a loss that falls like 1/t keeps a third.
 
 *Too low*: the second half of the time descends as fast per step as the first, in a straight line. A
 learning rate near its best bends the curve long before.
@@ -42,8 +42,8 @@ BEFORE: Final = 4.0
 FLAT: Final = 0.2
 """Share of the reference slope that is no descent any more."""
 
-CONFIDENCE: Final = 1.645
-"""Standard errors for 95 %, one-sided."""
+CONFIDENCE: Final = 2.0
+"""Standard errors: 97.7 %, one-sided. It is looked at some seventy times in a run."""
 
 STRAIGHT: Final = 0.8
 """Share of the first half's slope that the second must keep. A power law through the start keeps
@@ -98,7 +98,16 @@ class TrendDetector(SlotState):
         "_width",
         "_windows",
     )
-    _state = ("windows", "blocks", "merging", "width", "flat", "straight", "lr", "first_lr")
+    _state = (
+        "windows",
+        "blocks",
+        "merging",
+        "width",
+        "flat",
+        "straight",
+        "lr",
+        "first_lr",
+    )
 
     def __init__(self) -> None:
         self._windows = Windows()
@@ -110,7 +119,7 @@ class TrendDetector(SlotState):
         self._blocks: list[float] = []  # their levels
         self._merging: list[float] = []  # windows of the block that is being filled
         self._width = 1  # windows per block
-        self._flat = False  # a plateau was told of
+        self._flat = 0.0  # the reference slope of the plateau that was told of
         self._straight = False  # too_low was told of
         self._first_lr = lr
 
@@ -168,7 +177,7 @@ class TrendDetector(SlotState):
             if abs(now) + doubt < FLAT * before:
                 if self._flat:
                     return None
-                self._flat = True
+                self._flat = before
                 evidence = {
                     "descent": now,
                     "doubt": doubt,
@@ -179,8 +188,9 @@ class TrendDetector(SlotState):
                 severity = 1.0 - (abs(now) + doubt) / before
                 since = max(0, step - look * width + 1)
                 return Signal(SignalKind.PLATEAU, step, since, severity, evidence)
-            moving = moving or now - doubt > FLAT * before
-        self._flat = self._flat and not moving
+            moving = moving or now - doubt > FLAT * max(before, self._flat)
+        if moving:
+            self._flat = 0.0
         return None
 
     def _before(self, end: int) -> float:

@@ -17,6 +17,7 @@ from lrpilot_controller.core.detectors import (
     OscillationDetector,
     OverfitDetector,
     SpikeDetector,
+    TooHighDetector,
     TrendDetector,
 )
 from lrpilot_controller.core.model import Signal
@@ -25,6 +26,7 @@ DETECTORS: list[Callable[[], Detector]] = [
     NonFiniteDetector,
     DivergenceDetector,
     SpikeDetector,
+    TooHighDetector,
     OscillationDetector,
     TrendDetector,
     OverfitDetector,
@@ -55,7 +57,8 @@ def eventful(seed: int = 0) -> list[Report]:
             loss = math.nan
         # Until it swings, the training loss goes on falling a little.
         train = None if step % 11 == 5 else loss - 5e-5 * min(step, 800)
-        reports.append((train, val if step % 25 == 24 else None, 0.1 if step < 1100 else 0.01))
+        lr = 0.01 if step >= 1100 else 0.3 if step >= 1000 else 0.1
+        reports.append((train, val if step % 25 == 24 else None, lr))
     return reports
 
 
