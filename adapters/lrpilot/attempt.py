@@ -65,7 +65,7 @@ class Attempt:
         self._snapshots: SnapshotKeeper | None = None
         self._control: Control | None = None
         if self._line is not None:
-            controls = run.mode == "auto"
+            controls = run.acts
             if controls and trainer.can_snapshot:
                 self._snapshots = SnapshotKeeper(trainer.snapshot, run.total_steps)
             helm = Helm(trainer, self._line, self._rates, self._stamp, self._snapshots)
@@ -89,7 +89,7 @@ class Attempt:
             control.helm.take()
             if self._run.search and not control.can_search:  # the snapshot failed
                 self._run = replace(self._run, search=False)
-            if self._run.search:
+            if self._run.search and self._run.mode == "auto":
                 self._open(line)
                 left = max(0.0, self._connect_timeout - self._waited)
                 why = await_program(control, left, welcomed=False)
@@ -192,7 +192,7 @@ class Attempt:
         # The optimizer may have been loaded before attach: its LRs are those applied, not base.
         rates.base_lrs = tuple(state["base_lrs"])
         self._set_bounds(searched=self._run.searched)
-        if self._line is not None and self._run.mode == "auto":  # else nothing is ever written
+        if self._line is not None and self._run.acts:  # else nothing is ever written
             rates.follow(plan_from_state(state["plan"], rates.bounds, rates.base_lrs))
 
     # -- the line to the daemon
@@ -231,7 +231,8 @@ class Attempt:
             return
         self._run = replace(self._run, search=True, searched=True)
         self._set_bounds(searched=True)
-        control.replay.record()
+        if self._run.mode == "auto":  # else it begins when a person approves it
+            control.replay.record()
 
     def _ask_search(self) -> bool:
         """Ask for a search, before step 0 or in mid-run; returns whether one may come."""
@@ -255,6 +256,8 @@ class Attempt:
         """Wait for a search that was asked for in mid-run, where no step runs meanwhile."""
         control = self._control
         if control is None or self._line is None or control.runner.searching:
+            return
+        if self._run.mode == "advise":  # a person may take longer than a loop can be held
             return
         try:
             why = await_program(control, self._connect_timeout, welcomed=True)

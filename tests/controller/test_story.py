@@ -134,6 +134,7 @@ def test_the_whole_story_as_json() -> None:
                 "step": 50,
                 "action": "rollback",
                 "reason": "the loss rose",
+                "who": None,
                 "signal": "divergence",
                 "lrs_before": [0.1, 0.01],
                 "lrs_after": [0.05, 0.005],
@@ -150,6 +151,7 @@ def test_the_whole_story_as_json() -> None:
         "cost": {"probe_steps": 0, "rolled_back_steps": 30, "wait_seconds": 0.5},
         "refusals": [{"step": 50, "signal": "divergence", "reason": "cooldown"}],
         "notices": [{"step": 61, "kind": "foreign_lr", "text": "somebody set the LR"}],
+        "commands": [],
         "search": None,
     }
     assert told.to_json() == expected

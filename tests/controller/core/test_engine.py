@@ -391,9 +391,8 @@ def test_a_decision_that_was_not_followed_changes_nothing(trainer: Trainer, stat
     assert (view.in_flight, view.rollbacks, view.plan, view.branch) == (None, 0, None, 0)
 
 
-@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.ADVISE])
-def test_a_run_that_is_only_observed_gets_shadow_decisions(mode: Mode) -> None:
-    trainer = Trainer(replace(ATTEMPT, mode=mode))
+def test_a_run_that_is_only_observed_gets_shadow_decisions() -> None:
+    trainer = Trainer(replace(ATTEMPT, mode=Mode.OBSERVE))
     trainer.snapshot(1, proven=True)
     trainer.train(descent(200))
     (decision,) = decisions(trainer.train(explosion(40)))
