@@ -68,12 +68,12 @@ class DecisionTold:
             "step": decision.step,
             "action": decision.action.value,
             "reason": decision.reason,
-            "who": self.who,
             "signal": decision.signal and decision.signal.kind.value,
             "lrs_before": to_plain(receipt and receipt.lrs_before),
             "lrs_after": to_plain(receipt and receipt.lrs_after),
             "applied_step": self.applied_step,
             "outcome": outcome,
+            "who": self.who,
         }
 
 
