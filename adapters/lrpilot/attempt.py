@@ -225,17 +225,16 @@ class Attempt:
         control = self._control
         if control is None:
             return
-        why = why_no_search(self._run, control)
-        if why:
+        if why := why_no_search(self._run, control):
             self._no_search(control, why)
             return
         self._run = replace(self._run, search=True, searched=True)
         self._set_bounds(searched=True)
-        if self._run.mode == "auto":  # else it begins when a person approves it
+        if self._run.mode == "auto":
             control.replay.record()
 
     def _ask_search(self) -> bool:
-        """Ask for a search, before step 0 or in mid-run; returns whether one may come."""
+        """Ask for a search, before step 0 or in mid-run; returns whether one may come now."""
         line, control, asked = self._line, self._control, self._run.search and not self._started
         if line is None or control is None:
             return False
@@ -244,20 +243,17 @@ class Attempt:
         if not self._opened and self._run.resumes is None:
             self._want_search()
             return self._run.search
-        why = why_no_search(self._run, control)
-        if why:
+        if why := why_no_search(self._run, control):
             self._no_search(control, why)
             return False
         request = session_pb2.Request(kind="search", step=self._rates.step)
         line.report(session_pb2.Report(request=request))
-        return True
+        return self._run.mode == "auto"  # else not before a person approves it
 
     def _await_search(self) -> None:
         """Wait for a search that was asked for in mid-run, where no step runs meanwhile."""
         control = self._control
         if control is None or self._line is None or control.runner.searching:
-            return
-        if self._run.mode == "advise":  # a person may take longer than a loop can be held
             return
         try:
             why = await_program(control, self._connect_timeout, welcomed=True)

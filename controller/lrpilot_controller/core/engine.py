@@ -27,7 +27,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SnapshotTaken,
 )
-from lrpilot_controller.core.model import Attempt, DecisionStatus, Mode
+from lrpilot_controller.core.model import Attempt, DecisionStatus
 from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
@@ -101,8 +101,8 @@ class Engine:
         if last is not None:
             known = last.view.attempt
             if (known.id, known.resumes) == (attempt.id, attempt.resumes):
-                last.allow(attempt.mode, out)
-                return  # the same process on a new stream
+                last.reopened(attempt, out)
+                return
             last.end(out)
         # Another process: what the old one held in memory is gone, and where it resumed from an
         # older checkpoint the loss may rightly be higher than it was.
@@ -134,12 +134,17 @@ class _Live:
         self._settings = settings
         self.view.reactions = settings.reactions_for(self.view.attempt)
 
-    def allow(self, mode: Mode, out: list[Output]) -> None:
-        """The mode in force is this one now: a person may have lowered it."""
-        view = self.view
-        if mode is view.attempt.mode:
+    def reopened(self, attempt: Attempt, out: list[Output]) -> None:
+        """The same process on a new stream: its mode, bounds and wish to search may be others."""
+        view, mode = self.view, attempt.mode
+        if not attempt.search:
+            self.searches.forget()
+        changed = mode is not view.attempt.mode
+        view.attempt = replace(
+            view.attempt, mode=mode, min_lr=attempt.min_lr, max_lr=attempt.max_lr
+        )
+        if not changed:
             return
-        view.attempt = replace(view.attempt, mode=mode)
         view.reactions = self._settings.reactions_for(view.attempt)
         self._desk.withdraw(view, DecisionStatus.EXPIRED, out)  # it was made under another mode
         if not mode.acts:

@@ -123,9 +123,13 @@ class Searches:
 
         It leads to the best LR that it knows to be healthy, or to the native one.
         """
-        self._due = False
+        self.forget()
         if self._search is not None:
             self._ending, self._native = why, native
+
+    def forget(self) -> None:
+        """Begin none that is due."""
+        self._due = False
 
     def kept(self, event: SnapshotTaken, out: list[Output]) -> None:
         """The trainer holds a snapshot."""
