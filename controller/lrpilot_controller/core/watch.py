@@ -197,12 +197,14 @@ class Watch:
             view.lr = receipt.lrs_after[0]
         if decision.plan is not None or decision.release:
             view.plan = decision.plan
-        self._unresolved = self._on_trial = None
+        # What a person does is no answer to a signal: look again at one that nobody answered.
+        left = self._unresolved[0] if self._unresolved and decision.who is not None else None
+        signal = decision.signal if decision.action is Action.CUT else left
+        due = receipt.applied_step + self._settings.limits.cooldown_steps
+        self._unresolved = (signal, due) if signal is not None else None
+        self._on_trial = None
         if decision.action is Action.CUT:
             view.cuts += 1
-            if decision.signal is not None:
-                due = receipt.applied_step + self._settings.limits.cooldown_steps
-                self._unresolved = (decision.signal, due)
         if decision.restore_snapshot is not None:
             proven = self._snapshots.proven
             view.rollbacks += 1

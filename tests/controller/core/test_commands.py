@@ -98,7 +98,7 @@ def test_a_frozen_run_is_watched_and_nothing_is_decided() -> None:
     trainer = healthy()
     assert trainer.feed(FREEZE) == []
     found = trainer.train([*explosion(60), math.nan, math.nan])
-    assert signals(found)[0].kind is SignalKind.DIVERGENCE
+    assert SignalKind.DIVERGENCE in {signal.kind for signal in signals(found)}
     assert decisions(found) == []
     assert story_of(trainer).state is RunState.FROZEN
     assert "frozen already" in refused(trainer, FREEZE)
@@ -122,6 +122,21 @@ def test_a_blow_up_that_is_still_on_is_answered_once_the_run_is_released() -> No
     assert trainer.feed(RELEASE) == []
     (decision,) = decisions(trainer.train(explosion(1, start=1e10)))
     assert decision.action is Action.ROLLBACK
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_so_is_one_beside_a_release_that_changes_the_lr(goes_on: bool) -> None:
+    trainer = healthy()
+    set_by_hand(trainer, LR / 2)
+    trainer.feed(FREEZE)
+    trainer.train(explosion(60))
+    trainer.lr = LR
+    trainer.apply(sent(trainer, RELEASE))
+    # The release has its time to show what it does, as a cut has.
+    losses = explosion(45, start=1e10) if goes_on else [0.6] * 45
+    assert decisions(trainer.train(losses)) == []
+    losses = explosion(20, start=1e18) if goes_on else [0.6] * 20
+    assert len(decisions(trainer.train(losses))) == goes_on
 
 
 def test_one_that_is_over_is_not() -> None:
