@@ -65,7 +65,7 @@ class Attempt:
         self._snapshots: SnapshotKeeper | None = None
         self._control: Control | None = None
         if self._line is not None:
-            controls = run.mode == "auto"
+            controls = run.acts
             if controls and trainer.can_snapshot:
                 self._snapshots = SnapshotKeeper(trainer.snapshot, run.total_steps)
             helm = Helm(trainer, self._line, self._rates, self._stamp, self._snapshots)
@@ -89,7 +89,7 @@ class Attempt:
             control.helm.take()
             if self._run.search and not control.can_search:  # the snapshot failed
                 self._run = replace(self._run, search=False)
-            if self._run.search:
+            if self._run.search and self._run.mode == "auto":
                 self._open(line)
                 left = max(0.0, self._connect_timeout - self._waited)
                 why = await_program(control, left, welcomed=False)
@@ -192,7 +192,7 @@ class Attempt:
         # The optimizer may have been loaded before attach: its LRs are those applied, not base.
         rates.base_lrs = tuple(state["base_lrs"])
         self._set_bounds(searched=self._run.searched)
-        if self._line is not None and self._run.mode == "auto":  # else nothing is ever written
+        if self._line is not None and self._run.acts:  # else nothing is ever written
             rates.follow(plan_from_state(state["plan"], rates.bounds, rates.base_lrs))
 
     # -- the line to the daemon
@@ -225,16 +225,16 @@ class Attempt:
         control = self._control
         if control is None:
             return
-        why = why_no_search(self._run, control)
-        if why:
+        if why := why_no_search(self._run, control):
             self._no_search(control, why)
             return
         self._run = replace(self._run, search=True, searched=True)
         self._set_bounds(searched=True)
-        control.replay.record()
+        if self._run.mode == "auto":
+            control.replay.record()
 
     def _ask_search(self) -> bool:
-        """Ask for a search, before step 0 or in mid-run; returns whether one may come."""
+        """Ask for a search, before step 0 or in mid-run; returns whether one may come now."""
         line, control, asked = self._line, self._control, self._run.search and not self._started
         if line is None or control is None:
             return False
@@ -243,13 +243,12 @@ class Attempt:
         if not self._opened and self._run.resumes is None:
             self._want_search()
             return self._run.search
-        why = why_no_search(self._run, control)
-        if why:
+        if why := why_no_search(self._run, control):
             self._no_search(control, why)
             return False
         request = session_pb2.Request(kind="search", step=self._rates.step)
         line.report(session_pb2.Report(request=request))
-        return True
+        return self._run.mode == "auto"  # else not before a person approves it
 
     def _await_search(self) -> None:
         """Wait for a search that was asked for in mid-run, where no step runs meanwhile."""

@@ -55,7 +55,7 @@ def why_no_search(run: RunInfo, control: Control) -> str:
     """Why a run cannot be searched, for a person; empty where it can."""
     if run.world_size > 1:
         return f"{run.world_size} ranks are only observed"
-    if run.mode != "auto":
+    if not run.acts:
         return f"mode={run.mode!r} writes nothing"
     if not control.can_search:
         return "without snapshots of the model there is no state to come back to"

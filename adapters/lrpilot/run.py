@@ -15,7 +15,12 @@ from lrpilot.trainer import TrainerPort
 from lrpilot_proto import reactions
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
-MODES = {"off": "MODE_OFF", "observe": "MODE_OBSERVE", "auto": "MODE_AUTO"}
+MODES = {
+    "off": "MODE_OFF",
+    "observe": "MODE_OBSERVE",
+    "advise": "MODE_ADVISE",
+    "auto": "MODE_AUTO",
+}
 LONGEST_NAME = 200
 
 
@@ -60,9 +65,12 @@ class RunInfo:
                 raise ValueError(f"{what}={number!r}: a whole number >= 1, or None")
         reactions.check(self.signals)
         if self.mode not in MODES:
-            raise ValueError(
-                f"mode={self.mode!r}: 'auto', 'observe' or 'off' ('advise' comes later)"
-            )
+            raise ValueError(f"mode={self.mode!r}: 'auto', 'advise', 'observe' or 'off'")
+
+    @property
+    def acts(self) -> bool:
+        """Whether decisions are followed."""
+        return self.mode in ("advise", "auto")
 
     def resuming(self, state: dict[str, Any]) -> "RunInfo":
         """This attempt, going on from the one that saved `state`."""

@@ -45,7 +45,8 @@ def attach(
         run: names the run; `<script>-<date>-<4 letters>` unless given.
         scheduler: your own scheduler of `optimizer`; go on calling `scheduler.step()`.
         stateful: further objects that a rollback must put back, such as an EMA of the weights.
-        mode: `auto`, `observe` (says what it would do) or `off`.
+        mode: `auto`, `advise` (a person approves each decision: `lrpilot approve`), `observe`
+            (says what it would do) or `off`.
         search: True finds the LR before it trains, from any base LR; give the batches through
             `pilot.batches`, so that candidates are compared on the same ones. `auto` or False:
             guard only.

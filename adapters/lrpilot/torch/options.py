@@ -96,7 +96,7 @@ class Options:
             optimizer,
             model,
             # A pilot that writes no LR has no business between a scheduler and its optimizer.
-            schedulers=schedulers if controls and info.mode == "auto" and not inert else (),
+            schedulers=schedulers if controls and info.acts and not inert else (),
             stateful=stateful,
             request_stop=request_stop,
         )
@@ -114,7 +114,7 @@ class Options:
             project=self.project,
             name=default_name() if self.run is None else self.run,
             attempt=new_attempt(),
-            mode="observe" if observe and self.mode == "auto" else self.mode,
+            mode="observe" if observe and self.mode in ("advise", "auto") else self.mode,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             world_size=world,

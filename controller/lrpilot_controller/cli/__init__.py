@@ -7,17 +7,24 @@ import click
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.version import VERSION
 
-# Each command's module is imported when it is called: `serve` starts without plots and tables.
+# A command's module is imported when it is called: `serve` starts without plots and tables.
 COMMANDS = {
     "serve": "run the daemon",
     "runs": "list the runs in the journal",
     "show": "tell a run's story: signals, decisions, outcomes, loss and LR",
     "replay": "check that a run's journal gives the same decisions again",
     "search": "search for the learning rate of a run that is training",
+    "freeze": "let LRPilot decide nothing for a run",
+    "release": "lift a freeze, back to the native learning rate",
+    "set-lr": "set a run's learning rate",
+    "approve": "let a decision that waits (mode advise) be carried out",
+    "stop": "ask a training loop to end",
     "detect": "run the detectors on the losses of a run that you already have",
     "review": "open the Optuna dashboard on the decisions",
     "demo": "a run with an LR 30x too high, alone and under LRPilot",
 }
+# What people ask of a run is one module.
+ASKING = ("search", "freeze", "release", "set-lr", "approve", "stop")
 
 
 class _Lazy(click.Group):
@@ -31,7 +38,9 @@ class _Lazy(click.Group):
             return None
         from importlib import import_module
 
-        command = getattr(import_module(f"lrpilot_controller.cli.{cmd_name}"), cmd_name)
+        module = "commands" if cmd_name in ASKING else cmd_name
+        found = import_module(f"lrpilot_controller.cli.{module}")
+        command = getattr(found, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

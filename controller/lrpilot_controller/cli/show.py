@@ -10,6 +10,7 @@ import click
 
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
 from lrpilot_controller.cli.pictures import picture, search_picture
+from lrpilot_controller.core.model import DecisionStatus
 from lrpilot_controller.story import DecisionTold, Story, story_of
 
 
@@ -52,6 +53,11 @@ def _lines(story: Story) -> list[str]:
     for told in _folded(story.decisions):
         lines += _decision_lines(told) if isinstance(told, DecisionTold) else _program_line(told)
     lines += [f"  refused at step {r.step} ({r.signal}): {r.reason}" for r in story.refusals]
+    lines += [
+        f"  {c.who or 'somebody'} asked at step {c.step}: {c.kind.replace('_', '-')}"
+        + f": {c.why}" * bool(c.why)
+        for c in story.commands
+    ]
     lines += [f"notice at step {n.step} ({n.kind}): {n.text}" for n in story.notices]
     cost = story.cost
     lines += [
@@ -110,6 +116,12 @@ def _decision_lines(told: DecisionTold) -> list[str]:
     decision, receipt, outcome = told.decision, told.receipt, told.outcome
     lines = [f"  {decision.id}. step {decision.step}: {decision.action} [{told.status}]"]
     lines.append(f"     {decision.reason}")
+    if told.status is DecisionStatus.PROPOSED:
+        lines.append(
+            f"     waits until step {decision.expires_at_step}: lrpilot approve RUN {decision.id}"
+        )
+    elif told.who and decision.who is None:
+        lines.append(f"     {told.status if told.receipt is None else 'approved'} by {told.who}")
     if receipt is not None and told.applied_step is not None:
         before = ", ".join(f"{lr:.4g}" for lr in receipt.lrs_before)
         after = ", ".join(f"{lr:.4g}" for lr in receipt.lrs_after)

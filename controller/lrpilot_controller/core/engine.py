@@ -8,6 +8,7 @@ the same outputs, however the samples were batched.
 from collections.abc import Callable
 from dataclasses import replace
 
+from lrpilot_controller.core.commands import Commands
 from lrpilot_controller.core.desk import Desk
 from lrpilot_controller.core.events import (
     Commanded,
@@ -26,7 +27,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SnapshotTaken,
 )
-from lrpilot_controller.core.model import Attempt, Mode
+from lrpilot_controller.core.model import Attempt, DecisionStatus
 from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
@@ -67,12 +68,12 @@ class Engine:
 
     @property
     def will_search(self) -> bool:
-        """Whether a search is due or under way for this attempt."""
-        return self._live is not None and self._live.searches.wanted
+        """Whether a search is due or under way for this attempt, and needs nobody's approval."""
+        return self._live is not None and self._live.searches.promised
 
-    def why_not_search(self) -> str | None:
-        """Why a search cannot begin now; None where it can."""
-        return self._live.searches.why_not() if self._live else "the run has no trainer"
+    def why_not(self, command: Commanded) -> str | None:
+        """Why what a person asks for cannot be done now; None where it can."""
+        return self._live.commands.why_not(command) if self._live else "it has no trainer"
 
     def skip_decisions(self, up_to: int) -> None:
         """Never use a decision id up to this one: the journal holds them already."""
@@ -100,8 +101,8 @@ class Engine:
         if last is not None:
             known = last.view.attempt
             if (known.id, known.resumes) == (attempt.id, attempt.resumes):
-                last.allow(attempt.mode, out)
-                return  # the same process on a new stream
+                last.reopened(attempt, out)
+                return
             last.end(out)
         # Another process: what the old one held in memory is gone, and where it resumed from an
         # older checkpoint the loss may rightly be higher than it was.
@@ -110,6 +111,7 @@ class Engine:
         if last is not None:
             view.rollbacks = last.view.rollbacks
             view.rolled_back_steps = last.view.rolled_back_steps
+            view.frozen = last.view.frozen
         self._live = _Live(view, self._policy, self._desk, self._settings)
 
 
@@ -120,6 +122,8 @@ class _Live:
         self.view = view
         self.watch = Watch(view, policy, desk, settings)
         self.searches = Searches(view, self.watch, desk, settings)
+        self.commands = Commands(view, self.watch, self.searches, desk)
+        self._desk = desk
         self._settings = settings
         view.reactions = settings.reactions_for(view.attempt)
 
@@ -130,14 +134,20 @@ class _Live:
         self._settings = settings
         self.view.reactions = settings.reactions_for(self.view.attempt)
 
-    def allow(self, mode: Mode, out: list[Output]) -> None:
-        """The mode in force is this one now: a person may have lowered it."""
-        view = self.view
-        if mode is view.attempt.mode:
+    def reopened(self, attempt: Attempt, out: list[Output]) -> None:
+        """The same process on a new stream: its mode, bounds and wish to search may be others."""
+        view, mode = self.view, attempt.mode
+        if not attempt.search:
+            self.searches.forget()
+        changed = mode is not view.attempt.mode
+        view.attempt = replace(
+            view.attempt, mode=mode, min_lr=attempt.min_lr, max_lr=attempt.max_lr
+        )
+        if not changed:
             return
-        view.attempt = replace(view.attempt, mode=mode)
         view.reactions = self._settings.reactions_for(view.attempt)
-        if mode is not Mode.AUTO:
+        self._desk.withdraw(view, DecisionStatus.EXPIRED, out)  # it was made under another mode
+        if not mode.acts:
             self.searches.abandon(f"the run's mode is {mode} now", out)
 
     def concerns(self, event: Input) -> bool:
@@ -164,16 +174,11 @@ class _Live:
                 self.searches.fell_back(event, out)
             case Requested(kind="finish"):
                 self._finish(event, out)
-            case Requested(kind="search") | Commanded(kind="search"):
+            case Requested(kind="search"):
                 self.searches.begin(None, out)
-            case (
-                Configured()
-                | SessionOpened()
-                | SessionLost()
-                | Noticed()
-                | Requested()
-                | Commanded()
-            ):
+            case Commanded():
+                self.commands.take(event, out)
+            case Configured() | SessionOpened() | SessionLost() | Noticed() | Requested():
                 pass
             case SnapshotTaken():
                 pass  # of a branch that was left
@@ -181,6 +186,7 @@ class _Live:
     def end(self, out: list[Output]) -> None:
         """The attempt is over."""
         self.watch.end(out)
+        self._desk.withdraw(self.view, DecisionStatus.EXPIRED, out)
         self.searches.abandon("the attempt ended", out)
 
     def _sample(self, samples: Samples, out: list[Output]) -> None:
@@ -201,6 +207,8 @@ class _Live:
                 continue
             view.step = max(view.step, step)
             view.lr = samples.lrs[0 if one_row else i][0]
+            if late := self._desk.expire(view, out):
+                self.watch.expired(late)
             if validation:
                 self.watch.validated(step, loss, out)
             else:
@@ -214,6 +222,8 @@ class _Live:
         view.in_flight = None
         if self.searches.owns(decision):
             self.searches.answered(decision, receipt, out)
+        elif decision.program is not None:
+            self.searches.late(decision, receipt)
         else:
             self.watch.answered(decision, receipt, out)
 

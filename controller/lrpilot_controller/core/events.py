@@ -7,7 +7,14 @@ beside them so that a person can read a run's story without replaying it.
 from dataclasses import dataclass
 
 from lrpilot_controller.core.findings import SearchResult
-from lrpilot_controller.core.model import Attempt, Decision, Outcome, Receipt, Signal
+from lrpilot_controller.core.model import (
+    Attempt,
+    Decision,
+    DecisionStatus,
+    Outcome,
+    Receipt,
+    Signal,
+)
 from lrpilot_controller.core.settings import CoreSettings
 
 
@@ -148,11 +155,16 @@ class Requested:
 
 @dataclass(frozen=True, slots=True)
 class Commanded:
-    """A person asks for something; `kind` is search."""
+    """A person asks for something; `kind` is search, freeze, release, set_lr, stop or approve.
+
+    `lr` is what set_lr sets the first param group to, `decision_id` what approve approves.
+    """
 
     kind: str
     who: str
     why: str
+    lr: float | None = None
+    decision_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +214,19 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """What became of a decision that waited for a person: approved, superseded or expired.
+
+    One that is approved is decided again right after this, by what is then, and sent. `who` is
+    the person where one did it.
+    """
+
+    decision_id: int
+    status: DecisionStatus
+    who: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The guardrails turned a proposal down."""
 
@@ -232,5 +257,5 @@ class SearchEnded:
     result: SearchResult
 
 
-Output = SignalSeen | Decided | Refused | SnapshotProven | OutcomeMeasured | SearchEnded
+Output = SignalSeen | Decided | Resolved | Refused | SnapshotProven | OutcomeMeasured | SearchEnded
 Event = Input | Output

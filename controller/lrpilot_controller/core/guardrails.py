@@ -44,10 +44,15 @@ class Guardrails:
         noted = self._recent(view, view.last_note_step)
         if proposal.action is Action.NOTE and noted is not None:
             return Refusal(f"a note was made at step {noted}, less than {self._cooldown}")
+        if proposal.who is not None:
+            return self._of_person(view, proposal, decision_id)
         if proposal.action in (Action.NOTE, Action.STOP):
             return self._decide(view, proposal, decision_id, factor=1.0)
         if proposal.program or proposal.plan or proposal.action is Action.RELEASE:
             return self._of_search(view, proposal, decision_id)
+        gone = proposal.approved and proposal.snapshot not in (None, view.snapshot)
+        if proposal.action is Action.ROLLBACK and gone:  # it waited while training went on
+            return Refusal(f"snapshot {proposal.snapshot} is not held any more")
         if proposal.action is Action.ROLLBACK and (why := self._over_budget(view)):
             return Refusal(why, spent=True)
         changed = self._recent(view, view.last_change_step)
@@ -63,6 +68,20 @@ class Guardrails:
                 f"the LR {view.lr:.3g} is at its bound (min_lr {low:.3g}, max_lr {high:.3g})"
             )
         return self._decide(view, proposal, decision_id, factor)
+
+    def _of_person(self, view: RunView, proposal: Proposal, decision_id: int) -> Decision | Refusal:
+        """A person may do what the trainer can, at any time and within the run's bounds."""
+        attempt = view.attempt
+        if not attempt.mode.acts:
+            return Refusal(f"its mode is {attempt.mode}: nothing reaches the trainer")
+        if proposal.action is Action.STOP and not attempt.can_stop:
+            return Refusal("its trainer cannot end its loop")
+        lr = proposal.plan.end_value if proposal.plan else attempt.min_lr
+        if lr > attempt.max_lr:
+            return Refusal(f"an LR of {lr:.4g} is above max_lr {attempt.max_lr:.4g}")
+        if not lr >= attempt.min_lr:
+            return Refusal(f"an LR of {lr:.4g} is not at or above min_lr {attempt.min_lr:.4g}")
+        return self._decide(view, proposal, decision_id, factor=1.0)
 
     def _of_search(self, view: RunView, proposal: Proposal, decision_id: int) -> Decision | Refusal:
         """Its LRs were tried by programs, or are about to be, within bounds and budget."""
@@ -119,7 +138,7 @@ class Guardrails:
     def _expiry(view: RunView, proposal: Proposal) -> int:
         """A search speaks of one boundary, unless it begins from whatever state it finds."""
         anywhere = proposal.save and proposal.snapshot is None
-        if proposal.signal is None and not anywhere:
+        if proposal.signal is None and proposal.who is None and not anywhere:
             return view.step + 1
         return view.step + EXPIRY_TIME_SCALES * view.time_scale
 
@@ -144,7 +163,16 @@ class Guardrails:
             stop=proposal.action is Action.STOP,
             release=proposal.action is Action.RELEASE,
             factor=factor,
-            status=DecisionStatus.SENT if view.attempt.mode is Mode.AUTO else DecisionStatus.SHADOW,
+            status=self._status(view.attempt.mode, proposal),
             program=replace(program, id=decision_id) if program else None,
             save_snapshot=proposal.save,
+            who=proposal.who,
         )
+
+    @staticmethod
+    def _status(mode: Mode, proposal: Proposal) -> DecisionStatus:
+        if mode is Mode.AUTO or (mode.acts and (proposal.approved or proposal.who is not None)):
+            return DecisionStatus.SENT
+        # A note changes nothing: there is nothing to approve, and it is only said.
+        changes = proposal.action is not Action.NOTE
+        return DecisionStatus.PROPOSED if mode.acts and changes else DecisionStatus.SHADOW

@@ -36,6 +36,11 @@ class Mode(StrEnum):
         """This mode, or the limit where that allows less."""
         return min(self, limit, key=list(Mode).index)
 
+    @property
+    def acts(self) -> bool:
+        """Whether a decision may reach the trainer, at once or when a person approves it."""
+        return self in (Mode.ADVISE, Mode.AUTO)
+
 
 class RunState(StrEnum):
     """What a run is doing."""
@@ -95,7 +100,8 @@ class Proposal:
 
     `factor` multiplies the LR in force, for a cut or a rollback; `plan` replaces the plan in
     force; `program` is carried out, its id still to be given; `snapshot` is restored first, and
-    before that the state as it is saved where `save` says so.
+    before that the state as it is saved where `save` says so. `who` is the person who asks for it,
+    None for what LRPilot proposes by itself; `approved`: a person lets it pass in mode advise.
     """
 
     action: Action
@@ -106,11 +112,16 @@ class Proposal:
     plan: Plan | None = None
     program: Program | None = None
     save: bool = False
+    who: str | None = None
+    approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the guardrails let through: numbered, explained, journaled, sent, applied once."""
+    """What the guardrails let through: numbered, explained, journaled, sent, applied once.
+
+    `who` is the person who asked for it; None where LRPilot decided.
+    """
 
     id: int
     action: Action
@@ -130,6 +141,7 @@ class Decision:
     status: DecisionStatus = DecisionStatus.SENT
     program: Program | None = None
     save_snapshot: bool = False
+    who: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

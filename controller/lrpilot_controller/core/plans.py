@@ -58,6 +58,12 @@ class Plan:
         segment = Segment(Shape.CONSTANT, start, start + 1, factor, factor)
         return cls(PlanKind.SCALE, (segment,))
 
+    @classmethod
+    def constant(cls, lr: float, start: int) -> "Plan":
+        """This LR of the first param group from `start` on."""
+        segment = Segment(Shape.CONSTANT, start, start + 1, lr, lr)
+        return cls(PlanKind.REPLACE, (segment,))
+
     def times(self, factor: float) -> "Plan":
         """The same curve, every value multiplied."""
         return replace(

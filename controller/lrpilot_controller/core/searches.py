@@ -1,5 +1,7 @@
 """When a search begins, what the trainer answers to it, and what its end means for the run."""
 
+from dataclasses import replace
+
 from lrpilot_controller.core.desk import Desk
 from lrpilot_controller.core.events import (
     FellBack,
@@ -41,13 +43,22 @@ class Searches:
         self._search: Searching | None = None
         self._taken: SnapshotTaken | None = None  # the newest that is not proven
         self._opened: Program | None = None  # the newest that the trainer began
+        self._ending: str | None = None  # why it ends at its next boundary
+        self._native = False  # and that the native LR is to follow
         # One that the training code asked for begins with the start snapshot.
-        self._due = attempt.search and attempt.resumes is None and can_search(attempt)
+        due = attempt.search and attempt.resumes is None and can_search(attempt)
+        self._due = due and not view.frozen
 
     @property
     def wanted(self) -> bool:
         """Whether a search is due or under way."""
         return self._due or self._search is not None
+
+    @property
+    def promised(self) -> bool:
+        """Whether a program follows without a person's doing."""
+        due = self._due and self._view.attempt.mode is Mode.AUTO
+        return due or self._search is not None
 
     def configure(self, settings: CoreSettings) -> None:
         """A person set something anew; a search under way goes on as it began."""
@@ -58,7 +69,9 @@ class Searches:
         view = self._view
         if self.wanted:
             return "the run is searching already"
-        if view.attempt.mode is not Mode.AUTO:
+        if view.frozen:
+            return "the run is frozen"
+        if not view.attempt.mode.acts:
             return f"the run's mode is {view.attempt.mode}: nothing is probed"
         if not can_search(view.attempt):
             return "its trainer cannot run programs: it has no snapshots, or several ranks"
@@ -66,14 +79,57 @@ class Searches:
             return f"decision {view.in_flight.id} has not been answered yet"
         return None
 
-    def begin(self, home: int | None, out: list[Output]) -> None:
-        """Begin one, where that is possible, from the snapshot `home`; None: from now."""
+    def begin(self, home: int | None, out: list[Output], *, approved: bool = False) -> None:
+        """Begin one, where that is possible, from the snapshot `home`; None: from now.
+
+        In mode advise its first decision waits for a person, unless one has `approved` it.
+        """
         self._due = False
-        if self.why_not() is None:
-            self._opened = None
-            self._search = Searching(self._view, self._settings, home, self.known)
-            self._view.searching = True
-            self._propose(self._search.begin(), out)
+        if self.why_not() is not None:
+            return
+        if self._view.attempt.mode is Mode.ADVISE and not approved:
+            # Whenever it is approved, the search begins from then.
+            self._desk.decide(self._view, self._first(None)[1], out)
+            return
+        self._search, first = self._first(home)
+        self._under_way()
+        self._propose(first, out)
+
+    def why_not_approved(self) -> str | None:
+        """Why the search that waits for approval cannot begin now; None where it can."""
+        if (reason := self.why_not()) is not None:
+            return reason
+        verdict = self._desk.judge(self._view, replace(self._first(None)[1], approved=True))
+        return verdict.reason if isinstance(verdict, Refusal) else None
+
+    def approve(self, who: str, out: list[Output]) -> None:
+        """Begin the search that waits for approval; all that follows in it is approved."""
+        search, first = self._first(None)
+        if isinstance(self._desk.approve(self._view, first, who, out), Decision):
+            self._search = search
+            self._under_way()
+
+    def _first(self, home: int | None) -> tuple[Searching, Proposal]:
+        """A search from this state, and its first proposal."""
+        search = Searching(self._view, self._settings, home, self.known)
+        return search, search.begin()
+
+    def _under_way(self) -> None:
+        self._opened, self._ending, self._native = None, None, False
+        self._view.searching = True
+
+    def end_early(self, why: str, *, native: bool = False) -> None:
+        """Begin none that is due; one under way ends when its open program does.
+
+        It leads to the best LR that it knows to be healthy, or to the native one.
+        """
+        self.forget()
+        if self._search is not None:
+            self._ending, self._native = why, native
+
+    def forget(self) -> None:
+        """Begin none that is due."""
+        self._due = False
 
     def kept(self, event: SnapshotTaken, out: list[Output]) -> None:
         """The trainer holds a snapshot."""
@@ -85,7 +141,7 @@ class Searches:
 
     def owns(self, decision: Decision) -> bool:
         """Whether a decision is one of the search under way."""
-        return self._search is not None and decision.signal is None
+        return self._search is not None and decision.signal is None and decision.who is None
 
     def answered(self, decision: Decision, receipt: Receipt, out: list[Output]) -> None:
         """The trainer answered a decision of the search."""
@@ -109,6 +165,12 @@ class Searches:
             view.last_change_step = receipt.applied_step
             self._end(out)
 
+    def late(self, decision: Decision, receipt: Receipt) -> None:
+        """The trainer answered a program of a search that is over; it may run it all the same."""
+        self._view.branch = receipt.branch_after
+        if receipt.status is DecisionStatus.APPLIED:
+            self._view.program = self._opened = decision.program
+
     def _saved(self, out: list[Output]) -> None:
         """The trainer kept its state, and told of it just before its receipt.
 
@@ -129,7 +191,13 @@ class Searches:
         mine = view.program is not None and view.program.id == event.program
         view.program = None
         if self._search is not None and mine:
-            self._propose(self._search.ended(event), out)
+            self._propose(self._early_end() or self._search.ended(event), out)
+
+    def _early_end(self) -> Proposal | None:
+        if self._ending is None or self._search is None:
+            return None
+        end = self._search.release if self._native else self._search.settle
+        return end(self._ending)
 
     def fell_back(self, event: FellBack, out: list[Output]) -> None:
         """The trainer heard nothing in time: it goes on by itself, and the search is over."""
@@ -170,11 +238,15 @@ class Searches:
     def _propose(self, proposal: Proposal, out: list[Output]) -> None:
         """Carry the search on; where the guardrails refuse a program it ends."""
         assert self._search is not None
-        verdict = self._desk.decide(self._view, proposal, out)
+        verdict = self._decide(proposal, out)
         if isinstance(verdict, Refusal) and proposal.program is not None:
-            verdict = self._desk.decide(self._view, self._search.settle(verdict.reason), out)
+            verdict = self._decide(self._search.settle(verdict.reason), out)
         if isinstance(verdict, Refusal):
             self.abandon(verdict.reason, out)
+
+    def _decide(self, proposal: Proposal, out: list[Output]) -> Decision | Refusal:
+        """A person who lets a search begin lets all of it pass."""
+        return self._desk.decide(self._view, replace(proposal, approved=True), out)
 
     def _end(self, out: list[Output]) -> None:
         assert self._search is not None

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from lrpilot_controller.core.events import ProgramEnded
 from lrpilot_controller.core.findings import SearchEnd, SearchResult
-from lrpilot_controller.core.model import Action, Attempt, Mode, Proposal
+from lrpilot_controller.core.model import Action, Attempt, Proposal
 from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program
 from lrpilot_controller.core.search.horizon import UNKNOWN, main_plan
 from lrpilot_controller.core.search.job import Family, Job, Prober
@@ -22,7 +22,7 @@ NATIVE = Plan(PlanKind.SCALE, ())
 def can_search(attempt: Attempt) -> bool:
     """Whether this trainer can carry out a search, and may."""
     able = attempt.can_snapshot and attempt.can_program
-    return able and attempt.mode is Mode.AUTO and attempt.world_size <= 1
+    return able and attempt.mode.acts and attempt.world_size <= 1
 
 
 class Searching:
@@ -145,6 +145,11 @@ class Searching:
             return self._as_it_was(reason, self.home)
         plan = self._main_plan(self._prober.safe)
         return Proposal(Action.PLAN, reason, plan=plan, snapshot=self._kept or self.home)
+
+    def release(self, why: str) -> Proposal:
+        """The end before a conclusion: the native LR, and the state before the search."""
+        self.give_up(why)
+        return Proposal(Action.RELEASE, f"the search ends early: {why}", snapshot=self.home)
 
     def _propose(self, probe: Probe, *, again: bool = False) -> Proposal:
         begins = probe.origin is Origin.START

@@ -17,7 +17,8 @@ class RunView:
     snapshot of this attempt. `rollbacks_spent`: the guardrails allow no more of them.
     `undone_until`: steps before it were undone by a rollback, or lie before the snapshot that
     the last one restored. `in_vain`: rollbacks of this attempt after which the run learnt
-    nothing. `reactions`: what follows from signals in this attempt.
+    nothing. `reactions`: what follows from signals in this attempt. `proposed` is
+    the decision that waits for a person; `frozen`: a person stopped LRPilot from deciding.
     """
 
     attempt: Attempt
@@ -30,6 +31,8 @@ class RunView:
     searching: bool = False
     snapshot: int | None = None
     in_flight: Decision | None = None
+    proposed: Decision | None = None
+    frozen: bool = False
     rollbacks: int = 0
     rollbacks_to: dict[int, int] = field(default_factory=dict)
     rolled_back_steps: int = 0

@@ -102,6 +102,11 @@ class Watch:
             view.step = max(view.step, receipt.applied_step)
             self._answer(replace(decision.signal, step=view.step), out)
 
+    def expired(self, decision: Decision) -> None:
+        """A decision waited for a person until it was too late: is its signal still on?"""
+        if decision.signal is not None:
+            self._unresolved = (decision.signal, self._view.step)
+
     def begin_anew(self, references: Sequence[float], out: list[Output]) -> None:
         """A search is over: training goes on from another state, and `references` are the losses
         that it began from."""
@@ -132,6 +137,10 @@ class Watch:
         view = self._view
         if view.in_flight is not None or view.searching:
             return False  # the trainer has not answered the last decision yet, or runs a program
+        if view.frozen:
+            if signal.kind in (SignalKind.NONFINITE, SignalKind.DIVERGENCE):
+                self._unresolved = (signal, view.step)  # still on when a person lifts the freeze?
+            return False
         proposal = self._policy.decide(view, signal)
         if proposal is None:
             return False
@@ -146,8 +155,7 @@ class Watch:
             return self._answer(signal, out)  # what would the policy do without them?
         if verdict.action is Action.NOTE:
             view.last_note_step = view.step
-        if verdict.action is not Action.NOTE and self._probation:
-            self._fail_probation(verdict, out)
+        self.interrupted_by(verdict, out)
         return True
 
     def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
@@ -170,9 +178,12 @@ class Watch:
         known = {name: float(value or 0) for name, value in evidence.items()}
         self._judge([Signal(SignalKind.DIVERGENCE, step, step, 0.5, known)], out)
 
-    def _fail_probation(self, decision: Decision, out: list[Output]) -> None:
-        assert self._probation is not None
-        blew_up = decision.action in (Action.ROLLBACK, Action.STOP)
+    def interrupted_by(self, decision: Decision, out: list[Output]) -> None:
+        """A decision was made; one that is sent ends the probation of the one before."""
+        sent = decision.status is DecisionStatus.SENT and decision.action is not Action.NOTE
+        if self._probation is None or not sent:
+            return
+        blew_up = decision.who is None and decision.action in (Action.ROLLBACK, Action.STOP)
         probation, self._probation = self._probation, None
         outcome = probation.rolled_back() if blew_up else probation.unfinished()
         out.append(OutcomeMeasured(outcome))
@@ -184,14 +195,16 @@ class Watch:
         view.last_change_step = receipt.applied_step
         if receipt.lrs_after:
             view.lr = receipt.lrs_after[0]
-        if decision.plan is not None:
+        if decision.plan is not None or decision.release:
             view.plan = decision.plan
-        self._unresolved = self._on_trial = None
+        # What a person does is no answer to a signal: look again at one that nobody answered.
+        left = self._unresolved[0] if self._unresolved and decision.who is not None else None
+        signal = decision.signal if decision.action is Action.CUT else left
+        due = receipt.applied_step + self._settings.limits.cooldown_steps
+        self._unresolved = (signal, due) if signal is not None else None
+        self._on_trial = None
         if decision.action is Action.CUT:
             view.cuts += 1
-            if decision.signal is not None:
-                due = receipt.applied_step + self._settings.limits.cooldown_steps
-                self._unresolved = (decision.signal, due)
         if decision.restore_snapshot is not None:
             proven = self._snapshots.proven
             view.rollbacks += 1

@@ -29,6 +29,7 @@ KINDS: dict[str, type] = {
     "prior": events.PriorAnswered,
     "signal": events.SignalSeen,
     "decision": events.Decided,
+    "resolved": events.Resolved,
     "refusal": events.Refused,
     "snapshot_proven": events.SnapshotProven,
     "outcome": events.OutcomeMeasured,

@@ -17,7 +17,7 @@ from lrpilot_controller.core.events import (
     Samples,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, Mode
+from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
 from lrpilot_controller.journal.base import RunKey
@@ -68,7 +68,7 @@ class LiveRun:
             attempt is not None
             and attempt.search
             and attempt.resumes is None
-            and attempt.mode is Mode.AUTO
+            and attempt.mode.acts
             and attempt.world_size <= 1
             and not self.prior_asked
             and self.next_seq == self.next_report == 1

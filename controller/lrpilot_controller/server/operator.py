@@ -5,6 +5,7 @@ know is answered UNIMPLEMENTED by the base class.
 """
 
 import asyncio
+from typing import Any
 
 import grpc
 
@@ -59,10 +60,60 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         context: grpc.aio.ServicerContext[operator_pb2.OperatorCommand, operator_pb2.CommandResult],
     ) -> operator_pb2.CommandResult:
         """Begin a search in a run that is training now."""
+        return await self._command("search", request, context)
+
+    async def Freeze(
+        self,
+        request: operator_pb2.OperatorCommand,
+        context: grpc.aio.ServicerContext[operator_pb2.OperatorCommand, operator_pb2.CommandResult],
+    ) -> operator_pb2.CommandResult:
+        """Decide nothing for a run."""
+        return await self._command("freeze", request, context)
+
+    async def Release(
+        self,
+        request: operator_pb2.OperatorCommand,
+        context: grpc.aio.ServicerContext[operator_pb2.OperatorCommand, operator_pb2.CommandResult],
+    ) -> operator_pb2.CommandResult:
+        """Lift a freeze, and lead back to the native LR."""
+        return await self._command("release", request, context)
+
+    async def Stop(
+        self,
+        request: operator_pb2.OperatorCommand,
+        context: grpc.aio.ServicerContext[operator_pb2.OperatorCommand, operator_pb2.CommandResult],
+    ) -> operator_pb2.CommandResult:
+        """Ask a training loop to end."""
+        return await self._command("stop", request, context)
+
+    async def SetLr(
+        self,
+        request: operator_pb2.SetLrRequest,
+        context: grpc.aio.ServicerContext[operator_pb2.SetLrRequest, operator_pb2.CommandResult],
+    ) -> operator_pb2.CommandResult:
+        """Set a run's LR."""
+        return await self._command("set_lr", request.command, context, lr=request.lr)
+
+    async def Approve(
+        self,
+        request: operator_pb2.ApproveRequest,
+        context: grpc.aio.ServicerContext[operator_pb2.ApproveRequest, operator_pb2.CommandResult],
+    ) -> operator_pb2.CommandResult:
+        """Send a decision that waits."""
+        decision = request.decision_id
+        return await self._command("approve", request.command, context, decision_id=decision)
+
+    async def _command(
+        self,
+        kind: str,
+        asked: operator_pb2.OperatorCommand,
+        context: grpc.aio.ServicerContext[Any, operator_pb2.CommandResult],
+        **more: Any,
+    ) -> operator_pb2.CommandResult:
         try:
-            key = await asyncio.to_thread(find_run, self._journal, request.run)
-            command = Commanded("search", request.who[:MAX_TEXT], request.why[:MAX_TEXT])
-            await self._runs.command(key, command)
+            key = await asyncio.to_thread(find_run, self._journal, asked.run)
+            command = Commanded(kind, asked.who[:MAX_TEXT], asked.why[:MAX_TEXT], **more)
+            message = await self._runs.command(key, command)
         except LRPilotError as error:
             await context.abort(code_of(error), str(error))
-        return operator_pb2.CommandResult(message=f"run {key} searches for its learning rate")
+        return operator_pb2.CommandResult(message=message)

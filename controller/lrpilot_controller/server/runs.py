@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lrpilot_controller.config import Config
 from lrpilot_controller.core.engine import Engine
@@ -30,16 +30,17 @@ from lrpilot_controller.core.events import (
 )
 from lrpilot_controller.core.model import Attempt, DecisionStatus
 from lrpilot_controller.core.replay import Replay
-from lrpilot_controller.errors import JournalError, NotNow, Superseded
+from lrpilot_controller.errors import JournalError, Superseded
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.journal.codec import identical
 from lrpilot_controller.journal.writer import JournalWriter
+from lrpilot_controller.server.commands import check, no_session, told
 from lrpilot_controller.server.live import Link, LiveRun, admit, newer
 from lrpilot_controller.server.priors import Priors, answer_of
-from lrpilot_controller.server.searches import check_search, refusal_in
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Listener = Callable[[RunKey, Sequence[Record]], None]
 
 
@@ -130,8 +131,11 @@ class Runs:
             elif event.report_seq >= run.next_report:
                 await self._record(run, event)
 
-    async def command(self, key: RunKey, command: Commanded) -> None:
+    async def command(self, key: RunKey, command: Commanded) -> str:
         """Record what a person asks of a run that has a live session, and do it.
+
+        Returns:
+            What follows from it, in a sentence.
 
         Raises:
             NotNow: it has none, its trainer cannot do it, or the engine will not do it now.
@@ -139,15 +143,13 @@ class Runs:
         """
         run = self._live.get(key)
         if run is None:
-            raise NotNow(f"run {key} has no live session: its trainer is not connected")
-        await _to_its_end(self._command(run, command))
+            raise no_session(key)
+        return await _to_its_end(self._command(run, command))
 
-    async def _command(self, run: LiveRun, command: Commanded) -> None:
+    async def _command(self, run: LiveRun, command: Commanded) -> str:
         async with run.lock:
-            check_search(run)
-            outputs = await self._record(run, command)
-            if not run.engine.will_search:
-                raise NotNow(f"run {run.key} does not search: {refusal_in(outputs)}")
+            check(run, command)
+            return told(run, command, await self._record(run, command))
 
     async def mark_lost(self) -> None:
         """Record as lost the sessions that an earlier daemon did not live to see the end of.
@@ -236,7 +238,7 @@ class Runs:
             listener(run.key, records)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Do all of `work` even if the session that wants it is cut off meanwhile.
 
     What the journal holds and what the engine was fed must never part: the trainer would send
@@ -244,13 +246,13 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """
     task = asyncio.create_task(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.add_done_callback(_look_at)
         raise
 
 
-def _look_at(task: "asyncio.Task[None]") -> None:
+def _look_at(task: "asyncio.Task[Any]") -> None:
     """The session that wanted the work is gone: there is nobody else to hear of its failure."""
     error = None if task.cancelled() else task.exception()
     if error is not None:

@@ -39,6 +39,10 @@ def story_to(story: Story) -> operator_pb2.RunStory:
         notices=[f"step {notice.step}: {notice.text}" for notice in story.notices],
         search=_search_to(story.searches[-1]) if story.searches else None,
         searching=_progress_to(story.progress) if story.progress else None,
+        commands=[
+            operator_pb2.CommandStory(step=c.step, kind=c.kind, who=c.who, why=c.why)
+            for c in story.commands
+        ],
     )
 
 
@@ -68,6 +72,7 @@ def _decision_to(told: DecisionTold) -> operator_pb2.DecisionStory:
         decision=decision,
         receipt=_receipt_to(told.receipt) if told.receipt else None,
         outcome=_outcome_to(told.outcome) if told.outcome else None,
+        who=told.who,
     )
 
 

@@ -20,7 +20,15 @@ from lrpilot_controller.core.model import (
 )
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.story.curve import Curve
-from lrpilot_controller.story.model import Cost, DecisionTold, Notice, Point, Refusal, Story
+from lrpilot_controller.story.model import (
+    Command,
+    Cost,
+    DecisionTold,
+    Notice,
+    Point,
+    Refusal,
+    Story,
+)
 from lrpilot_controller.story.searching import SearchFold, is_of_search
 
 _KEPT = 100  # newest refusals and notices
@@ -86,6 +94,8 @@ class _Fold:
         self._searches = SearchFold()
         self._refusals: deque[Refusal] = deque(maxlen=_KEPT)
         self._notices: deque[Notice] = deque(maxlen=_KEPT)
+        self._commands: deque[Command] = deque(maxlen=_KEPT)
+        self._frozen = False
         self._on_probation: set[int] = set()
         self._stopped = False
         self._ended: RunState | None = None
@@ -119,6 +129,11 @@ class _Fold:
                 self._signals.append(signal)
             case events.Decided(decision):
                 self._decided(decision)
+            case events.Resolved(number, status, who):
+                if told := self._decisions.get(number):
+                    self._decisions[number] = replace(told, status=status, who=who or told.who)
+            case events.Commanded():
+                self._commanded(event)
             case events.Refused(signal, reason):
                 self._refusals.append(Refusal(signal.step, signal.kind, reason))
             case events.OutcomeMeasured(outcome):
@@ -145,6 +160,7 @@ class _Fold:
             cost=Cost(self._searches.probe_steps, self._undone, self._searches.wait_seconds),
             refusals=tuple(self._refusals),
             notices=tuple(self._notices),
+            commands=tuple(self._commands),
             points=self._points(),
             searches=tuple(self._searches.results),
             progress=self._searches.progress,
@@ -212,8 +228,14 @@ class _Fold:
     def _decided(self, decision: Decision) -> None:
         told = self._decisions.get(decision.id)
         if told is None or told.receipt is None:
-            self._decisions[decision.id] = DecisionTold(decision, decision.status)
+            who = decision.who if told is None else told.who  # sent once a person approved it
+            self._decisions[decision.id] = DecisionTold(decision, decision.status, who=who)
             self._searches.decided(decision)
+
+    def _commanded(self, command: events.Commanded) -> None:
+        self._commands.append(Command(self._step, command.kind, command.who, command.why))
+        if command.kind in ("freeze", "release"):
+            self._frozen = command.kind == "freeze"
 
     def _receipt(self, name: str, receipt: Receipt) -> None:
         current = self._alive(name)
@@ -236,7 +258,8 @@ class _Fold:
             self._stopped = self._stopped or decision.stop
             self._step = max(self._step, applied)
             self._apply(applied, receipt.lrs_after)
-            if decision.action is not Action.NOTE and told.outcome is None and not search:
+            changes = decision.action not in (Action.NOTE, Action.RELEASE)
+            if changes and told.outcome is None and not search:
                 self._on_probation.add(decision.id)
 
     def _measured(self, outcome: Outcome) -> None:
@@ -251,6 +274,8 @@ class _Fold:
             return self._ended
         if self._searches.active:
             return RunState.SEARCHING
+        if self._frozen:
+            return RunState.FROZEN
         return RunState.PROBATION if self._on_probation else RunState.TRACKING
 
     def _points(self) -> tuple[Point, ...]:

@@ -40,7 +40,7 @@ class Point:
 class DecisionTold:
     """A decision, with the trainer's answer and what came of it, as far as they are known.
 
-    `steps` is how many its program ran.
+    `steps` is how many its program ran; `who` the person who asked for it or approved it.
     """
 
     decision: Decision
@@ -48,6 +48,7 @@ class DecisionTold:
     receipt: Receipt | None = None
     outcome: Outcome | None = None
     steps: int = 0
+    who: str | None = None
 
     @property
     def applied_step(self) -> int | None:
@@ -72,6 +73,7 @@ class DecisionTold:
             "lrs_after": to_plain(receipt and receipt.lrs_after),
             "applied_step": self.applied_step,
             "outcome": outcome,
+            "who": self.who,
         }
 
 
@@ -82,6 +84,16 @@ class Refusal:
     step: int
     signal: SignalKind
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a person asked of the run, and the step that it was at."""
+
+    step: int
+    kind: str
+    who: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,7 @@ class Story:
         points: A thinned loss curve, in order of arrival; extremes survive the thinning.
         searches: What each search ended with, in order.
         progress: Of the search under way; None while there is none.
+        commands: What people asked; the newest 100.
     """
 
     run: RunKey
@@ -144,6 +157,7 @@ class Story:
     points: tuple[Point, ...]
     searches: tuple[SearchResult, ...] = ()
     progress: Progress | None = None
+    commands: tuple[Command, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """One line of `runs --json`."""
@@ -165,5 +179,6 @@ class Story:
             "cost": to_plain(self.cost),
             "refusals": to_plain(self.refusals),
             "notices": to_plain(self.notices),
+            "commands": to_plain(self.commands),
             "search": to_plain(self.searches[-1] if self.searches else None),
         }

@@ -75,4 +75,5 @@ class SearchFold:
 def is_of_search(decision: Decision) -> bool:
     """Whether a search made it: what it undoes is the search's own steps; nothing measures it."""
     searches = (Action.PROGRAM, Action.PLAN, Action.RELEASE)
-    return decision.signal is None and decision.action in searches
+    by_itself = decision.signal is None and decision.who is None
+    return by_itself and decision.action in searches

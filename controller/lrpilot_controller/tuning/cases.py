@@ -10,6 +10,7 @@ from lrpilot_controller.core.events import (
     Decided,
     OutcomeMeasured,
     ReceiptArrived,
+    Resolved,
     SaidGoodbye,
     Samples,
     SearchEnded,
@@ -43,10 +44,11 @@ _KINDS = (
     SaidGoodbye,
     SnapshotTaken,
     Decided,
+    Resolved,
     ReceiptArrived,
     OutcomeMeasured,
 )
-_NEWS = (SessionOpened, SaidGoodbye, ReceiptArrived, OutcomeMeasured, SearchEnded)
+_NEWS = (SessionOpened, SaidGoodbye, Resolved, ReceiptArrived, OutcomeMeasured, SearchEnded)
 _UNDONE = (
     DecisionStatus.EXPIRED,
     DecisionStatus.REJECTED,
@@ -208,6 +210,8 @@ class _Fold:
                 self.snapshots[taken.attempt, taken.snapshot] = taken.step
             case Decided(decision) if decision.action in CHANGING:
                 self._decided(decision, record.at)
+            case Resolved() as resolved:
+                self._resolved(resolved, record.at)
             case ReceiptArrived(attempt, _, receipt):
                 self._answered(attempt, receipt, record)
             case OutcomeMeasured(outcome):
@@ -225,10 +229,19 @@ class _Fold:
         return self.attempt is not None and self.attempt.id == attempt
 
     def _decided(self, decision: Decision, at: float) -> None:
-        if decision.id not in self.found:
+        if (known := self.found.get(decision.id)) is not None:  # decided anew when approved
+            known.decision, known.status = decision, decision.status
+        else:
             case = Case(self.run, decision, self.attempt, at, decision.status)
             case.ended_at = at if decision.status in _UNDONE else None
             self.found[decision.id] = case
+
+    def _resolved(self, resolved: Resolved, at: float) -> None:
+        """A person approved it, or nobody did in time."""
+        case = self.found.get(resolved.decision_id)
+        if case is not None:
+            case.status = resolved.status
+            case.ended_at = at if resolved.status in _UNDONE else None
 
     def _answered(self, attempt: str, receipt: Receipt, record: Record) -> None:
         case = self.found.get(receipt.decision_id)

@@ -19,7 +19,7 @@ _DEED = {
     Action.STOP: ("stopped the run", "stop the run"),
 }
 _NOT_DONE = {
-    DecisionStatus.EXPIRED: "It came too late: the trainer was beyond the step at which it expires",
+    DecisionStatus.EXPIRED: "It came too late, or nobody approved it before it expired",
     DecisionStatus.REJECTED: "The trainer, or a person, refused it",
     DecisionStatus.SUPERSEDED: "A newer decision took its place",
     DecisionStatus.STALE: "The trainer had moved on to another branch or daemon",
@@ -59,7 +59,7 @@ is the fall of the smoothed train loss over the decision's probation, relative t
 the run had covered, within [-1, 1]; -1 also means that the run blew up again.
 
 - **Complete**: applied and measured.
-- **Running**: sent, or on probation.
+- **Running**: sent, on probation, or waiting for a person's approval.
 - **Fail**: nothing was learnt. The attribute `outcome` says why: `shadow` (only said, never done),
   `expired`, `rejected`, `superseded`, `stale`, `unanswered`, `unfinished` (the run ended, or
   another decision came), `stopped` (the run was asked to stop), `unknown` (not in the journal).
@@ -167,6 +167,8 @@ def _result(case: Case) -> str:
         said = case.receipt.detail if case.receipt else ""
         why = f" ({_sentence(said)})" if said else ""
         return f"{_NOT_DONE[case.status]}{why}. Nothing can be learnt from it."
+    if case.pending and case.status is DecisionStatus.PROPOSED:
+        return "It waits for a person's approval."
     if case.outcome is not None:
         return f"{_verdict(case.outcome)}{_losses(case.outcome)}"
     return {

@@ -56,17 +56,19 @@ class TelemetryCount(_message.Message):
     def __init__(self, received: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
 
 class DecisionStory(_message.Message):
-    __slots__ = ("decision", "receipt", "outcome")
+    __slots__ = ("decision", "receipt", "outcome", "who")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
     decision: _model_pb2.Decision
     receipt: _model_pb2.Receipt
     outcome: _model_pb2.Outcome
-    def __init__(self, decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., outcome: _Optional[_Union[_model_pb2.Outcome, _Mapping]] = ...) -> None: ...
+    who: str
+    def __init__(self, decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., outcome: _Optional[_Union[_model_pb2.Outcome, _Mapping]] = ..., who: _Optional[str] = ...) -> None: ...
 
 class RunStory(_message.Message):
-    __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices", "search", "searching")
+    __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices", "search", "searching", "commands")
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +78,7 @@ class RunStory(_message.Message):
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     SEARCHING_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
     summary: RunSummary
     telemetry: TelemetryCount
     signals: _containers.RepeatedCompositeFieldContainer[_model_pb2.Signal]
@@ -85,7 +88,20 @@ class RunStory(_message.Message):
     notices: _containers.RepeatedScalarFieldContainer[str]
     search: SearchStory
     searching: SearchProgress
-    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., telemetry: _Optional[_Union[TelemetryCount, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_model_pb2.Signal, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[DecisionStory, _Mapping]]] = ..., cost: _Optional[_Union[_model_pb2.Cost, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ..., search: _Optional[_Union[SearchStory, _Mapping]] = ..., searching: _Optional[_Union[SearchProgress, _Mapping]] = ...) -> None: ...
+    commands: _containers.RepeatedCompositeFieldContainer[CommandStory]
+    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., telemetry: _Optional[_Union[TelemetryCount, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_model_pb2.Signal, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[DecisionStory, _Mapping]]] = ..., cost: _Optional[_Union[_model_pb2.Cost, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ..., search: _Optional[_Union[SearchStory, _Mapping]] = ..., searching: _Optional[_Union[SearchProgress, _Mapping]] = ..., commands: _Optional[_Iterable[_Union[CommandStory, _Mapping]]] = ...) -> None: ...
+
+class CommandStory(_message.Message):
+    __slots__ = ("step", "kind", "who", "why")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    kind: str
+    who: str
+    why: str
+    def __init__(self, step: _Optional[int] = ..., kind: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class SearchProgress(_message.Message):
     __slots__ = ("phase", "lr", "share")

@@ -33,7 +33,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
     ("keywords", "message"),
     [
         ({"search": "yes"}, "search='yes': True, False or 'auto'"),
-        ({"mode": "advise"}, "mode='advise': 'auto', 'observe' or 'off'"),
+        ({"mode": "ask"}, "mode='ask': 'auto', 'advise', 'observe' or 'off'"),
         ({"total_steps": 0}, "total_steps=0: a whole number >= 1"),
         ({"total_steps": 1.5}, "total_steps=1.5"),
         ({"steps_per_epoch": -3}, "steps_per_epoch=-3"),

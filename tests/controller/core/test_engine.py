@@ -391,9 +391,32 @@ def test_a_decision_that_was_not_followed_changes_nothing(trainer: Trainer, stat
     assert (view.in_flight, view.rollbacks, view.plan, view.branch) == (None, 0, None, 0)
 
 
-@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.ADVISE])
-def test_a_run_that_is_only_observed_gets_shadow_decisions(mode: Mode) -> None:
-    trainer = Trainer(replace(ATTEMPT, mode=mode))
+@pytest.mark.parametrize(
+    ("settings", "snapshots", "losses", "actions"),
+    [
+        (CoreSettings(), True, [NAN], [Action.NOTE]),
+        (CoreSettings(), True, explosion(40), [Action.ROLLBACK]),
+        (CoreSettings(), False, explosion(40), [Action.CUT]),
+        (CoreSettings(guard=GuardSettings(max_rollbacks=0)), True, explosion(40), [Action.STOP]),
+    ],
+)
+def test_nothing_of_what_an_observed_run_is_told_reaches_it(
+    settings: CoreSettings, snapshots: bool, losses: list[float], actions: list[Action]
+) -> None:
+    attempt = replace(ATTEMPT, mode=Mode.OBSERVE, can_snapshot=snapshots, can_stop=True)
+    trainer = Trainer(attempt, settings)
+    if snapshots:
+        trainer.snapshot(1, proven=True)
+    trainer.train(descent(200))
+    made = decisions(trainer.train(losses))
+    assert [decision.action for decision in made] == actions
+    assert {decision.status for decision in made} == {DecisionStatus.SHADOW}
+    assert trainer.engine.view is not None
+    assert trainer.engine.view.in_flight is trainer.engine.view.proposed is None
+
+
+def test_a_run_that_is_only_observed_gets_shadow_decisions() -> None:
+    trainer = Trainer(replace(ATTEMPT, mode=Mode.OBSERVE))
     trainer.snapshot(1, proven=True)
     trainer.train(descent(200))
     (decision,) = decisions(trainer.train(explosion(40)))

@@ -89,7 +89,7 @@ def test_a_note_and_a_stop_have_no_budget() -> None:
     [
         (Mode.AUTO, DecisionStatus.SENT),
         (Mode.OBSERVE, DecisionStatus.SHADOW),
-        (Mode.ADVISE, DecisionStatus.SHADOW),
+        (Mode.ADVISE, DecisionStatus.PROPOSED),
         (Mode.OFF, DecisionStatus.SHADOW),
     ],
 )

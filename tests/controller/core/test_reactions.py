@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.engine import Engine
-from lrpilot_controller.core.events import Configured, SearchEnded, SessionOpened
+from lrpilot_controller.core.events import Commanded, Configured, SearchEnded, SessionOpened
 from lrpilot_controller.core.findings import SearchEnd
 from lrpilot_controller.core.model import Action, DecisionStatus, Mode, SignalKind
 from lrpilot_controller.core.settings import CoreSettings, Limits, Reaction, Reactions
@@ -147,3 +147,15 @@ def test_a_search_ends_where_the_mode_was_lowered() -> None:
     (ended,) = [output for output in found if isinstance(output, SearchEnded)]
     assert ended.result.end is SearchEnd.ABANDONED
     assert "mode is observe" in ended.result.reason
+
+
+def test_a_trainer_that_comes_back_without_its_search_gets_none() -> None:
+    """As it does where no first program came in time: its bounds are a guard's then."""
+    run = Searcher(home=False)
+    assert run.engine.will_search
+    run.open(replace(run.attempt, search=False, max_lr=0.02))
+    run.take(proven_now=True)
+    assert run.decisions == []
+    assert not run.engine.will_search
+    reason = run.engine.why_not(Commanded("set_lr", "ann", "", lr=0.05))
+    assert reason == "an LR of 0.05 is above max_lr 0.02"

@@ -31,6 +31,7 @@ from support.searcher import ATTEMPT, BASE, Searcher
 from support.simulated import Bowl
 from support.streams import decisions, explosion, proven, signals
 
+SEARCH = Commanded("search", "ada", "")
 TRUST = CoreSettings(search=SearchSettings(Reuse.TRUST))
 NEVER = CoreSettings(search=SearchSettings(Reuse.NEVER))
 GARBAGE = Bowl(scale=math.nan)
@@ -82,7 +83,6 @@ def test_a_search_begins_with_the_start_snapshot() -> None:
         {"can_program": False},
         {"world_size": 2},
         {"mode": Mode.OBSERVE},
-        {"mode": Mode.ADVISE},
         {"resumes": "t0"},
     ],
     ids=lambda lacks: next(iter(lacks)),
@@ -567,11 +567,11 @@ def test_one_at_a_time() -> None:
     run = mid_search()
     waiting = len(run.decisions)
     run.ask()
-    run.feed(Commanded("search", "ada", ""))
+    run.feed(SEARCH)
     assert len(run.decisions) == waiting
-    assert run.engine.why_not_search() == "the run is searching already"
+    assert run.engine.why_not(SEARCH) == "the run is searching already"
     run.search()
-    assert run.engine.why_not_search() is None
+    assert run.engine.why_not(SEARCH) is None
 
 
 def test_a_second_search_that_finds_nothing_keeps_the_plan_of_the_first() -> None:
@@ -599,10 +599,10 @@ def test_a_second_search_that_finds_nothing_keeps_the_plan_of_the_first() -> Non
 )
 def test_where_it_cannot_begin_it_says_why(known: dict[str, object], why: str) -> None:
     run = Searcher(**known)
-    assert why in str(run.engine.why_not_search())
+    assert why in str(run.engine.why_not(SEARCH))
     run.ask()
     assert run.decisions == []
-    assert Engine().why_not_search() == "the run has no trainer"
+    assert Engine().why_not(SEARCH) == "it has no trainer"
 
 
 # -- limits

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from lrpilot_controller.core.events import Resolved
 from lrpilot_controller.core.model import Action, DecisionStatus, SignalKind, Verdict
 from lrpilot_controller.journal import MemoryJournal, SqlJournal
 from lrpilot_controller.tuning import recorder, studies
@@ -125,6 +126,38 @@ def test_a_shadow_is_recorded_but_teaches_nothing(
     (trial,) = trials()
     assert (trial.state, trial.user_attrs["outcome"]) == (TrialState.FAIL, "shadow")
     assert "would roll back and cut the LR" in note(0)
+
+
+@pytest.mark.parametrize("status", [DecisionStatus.EXPIRED, DecisionStatus.SUPERSEDED])
+def test_what_no_person_approved_teaches_nothing(
+    run: Any, journal: SqlJournal, storage: Path, trials: Trials, status: DecisionStatus
+) -> None:
+    run.decide(1, status=DecisionStatus.PROPOSED)
+    reconcile(storage, journal)
+    (trial,) = trials()
+    assert (trial.state, trial.user_attrs["outcome"]) == (TrialState.RUNNING, "pending")
+    run.add(Resolved(1, status))
+    reconcile(storage, journal)
+    (trial,) = trials()
+    assert (trial.state, trial.user_attrs["outcome"]) == (TrialState.FAIL, status)
+    assert trial.value is None
+
+
+def test_what_a_person_approved_is_one_trial_with_its_gain(
+    run: Any, journal: SqlJournal, storage: Path, trials: Trials
+) -> None:
+    run.decide(1, status=DecisionStatus.PROPOSED)
+    run.add(Resolved(1, DecisionStatus.APPROVED, "ann"))
+    run.decide(1, factor=1 / 4)  # as it was judged then
+    reconcile(storage, journal)
+    (trial,) = trials()
+    assert (trial.state, trial.user_attrs["status"]) == (TrialState.RUNNING, "sent")
+    run.receipt(1)
+    run.outcome(1)
+    reconcile(storage, journal)
+    (trial,) = trials()
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.4)
+    assert trial.params == {"factor": 1 / 4}
 
 
 def test_a_stop_has_no_gain(

@@ -1,0 +1,114 @@
+"""`lrpilot search`, `freeze`, `release`, `set-lr`, `stop`, `approve`: what people ask of a run."""
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lrpilot_controller.cli.options import F, storage_option
+
+
+def _options(command: F) -> F:
+    """What all of them have."""
+    for option in (
+        click.option("--why", default="", metavar="TEXT", help="The reason, for the run's story."),
+        click.option("--who", metavar="NAME", help="Who asks. Default: the user's login name."),
+        storage_option,
+        click.argument("run"),
+    ):
+        command = option(command)
+    return command
+
+
+def _ask(
+    method: str, run: str, storage: Path | None, who: str | None, why: str, **more: Any
+) -> None:
+    """Ask the daemon, and print its answer; `more` are the request's own fields."""
+    # Imported here: the other commands start without grpc.
+    from lrpilot_controller.cli.daemon import operator
+    from lrpilot_proto.v1 import operator_pb2
+
+    request: Any = operator_pb2.OperatorCommand(
+        run=run, who=_login() if who is None else who, why=why
+    )
+    if more:
+        request = getattr(operator_pb2, f"{method}Request")(command=request, **more)
+    with operator(storage) as ask:
+        click.echo(ask(method, request).message)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in some containers
+        return ""
+
+
+def _plain(name: str, method: str, text: str) -> click.Command:
+    """A command that takes nothing but the run."""
+
+    def ask(run: str, storage: Path | None, who: str | None, why: str) -> None:
+        _ask(method, run, storage, who, why)
+
+    ask.__doc__ = text
+    wrapped: Callable[..., None] = _options(ask)
+    return click.command(name)(wrapped)
+
+
+search = _plain(
+    "search",
+    "Search",
+    """Search for the learning rate of RUN anew, while it trains.
+
+    RUN is project/name, or name where that is unique. Its trainer must be connected, and able to
+    replay batches. The search costs steps of the run; `lrpilot show RUN` tells how far it is.
+    """,
+)
+freeze = _plain(
+    "freeze",
+    "Freeze",
+    """Let LRPilot decide nothing for RUN until it is released, whatever it sees.
+
+    Signals are still recorded, and the plan in force stays. A search under way ends with its open
+    program, on the best learning rate that it knows to be healthy. It lasts across restarts of the
+    daemon and of the training process.
+    """,
+)
+release = _plain(
+    "release",
+    "Release",
+    """Lift a freeze of RUN, and lead it back to exactly its native learning rate.
+
+    LRPilot decides for the run from then on. A search under way ends with its open program.
+    """,
+)
+stop = _plain(
+    "stop",
+    "Stop",
+    """Ask the training loop of RUN to end: `pilot.should_stop`, or Lightning's own flag.""",
+)
+
+
+@click.command("set-lr")
+@_options
+@click.argument("lr", type=float)
+def set_lr(run: str, lr: float, storage: Path | None, who: str | None, why: str) -> None:
+    """Set the learning rate of RUN to LR, constant from now on.
+
+    LR is that of the first param group, within the bounds of the run; the others keep their ratio
+    to it. It is allowed while the run is frozen, and else holds until the next decision.
+    """
+    _ask("SetLr", run, storage, who, why, lr=lr)
+
+
+@click.command()
+@_options
+@click.argument("decision", type=click.IntRange(min=1))
+def approve(run: str, decision: int, storage: Path | None, who: str | None, why: str) -> None:
+    """Let the DECISION that waits in RUN (mode advise) be carried out; `show` tells its number.
+
+    It is judged again first, by what the run is now. Of a search, the first program stands for all.
+    """
+    _ask("Approve", run, storage, who, why, decision_id=decision)
