@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks [NAME ...]`: run the named benchmarks, or all that are files here.
 
-`quality`, a folder, runs for hours where its results are not kept; only its name runs it.
+`quality` and `jumps`, folders, run for hours where their results are not kept; only their names run
+them.
 """
 
 import sys

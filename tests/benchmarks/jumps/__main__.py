@@ -15,7 +15,7 @@ from .scenario import FACTORS, SEEDS, TASKS
 _KNOWN = (*SEEDS, *oracle.DESIGN_SEEDS)  # whoever designs takes the latter, into another folder
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Everything that is asked for and missing; about an hour on one core where nothing is kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.jumps")
     parser.add_argument("--arms", nargs="+", choices=runs.NAMES, default=runs.NAMES, metavar="ARM")
@@ -47,4 +47,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
