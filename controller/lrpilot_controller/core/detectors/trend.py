@@ -81,6 +81,26 @@ class Slope:
         return cls(-slope / width, scale * sqrt(variance / spread) / width)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Descents per unit of log time: over the newest reports, give or take, and before them."""
+
+    reports: int
+    now: float
+    doubt: float
+    before: float
+
+    @property
+    def most(self) -> float:
+        """The steepest that the newest trend can be, up or down."""
+        return abs(self.now) + self.doubt
+
+    @property
+    def least(self) -> float:
+        """The least that it descends."""
+        return self.now - self.doubt
+
+
 class TrendDetector(SlotState):
     """Raises `plateau` once per plateau, and `too_low` once per learning rate.
 
@@ -161,37 +181,38 @@ class TrendDetector(SlotState):
         return tuple(signal for signal in (plateau, too_low) if signal is not None)
 
     def _plateau(self, step: int) -> Signal | None:
+        looks = [look for share in LOOKS if (look := self._look(share)) is not None]
+        flat = next((look for look in looks if look.most < FLAT * look.before), None)
+        if flat is None:
+            limits = [FLAT * max(look.before, self._flat) for look in looks]
+            if all(look.least > limit for look, limit in zip(looks, limits, strict=True)):
+                self._flat = 0.0
+            return None
+        if self._flat:
+            return None
+        self._flat = flat.before
+        evidence = {
+            "descent": flat.now,
+            "doubt": flat.doubt,
+            "descent_before": flat.before,
+            "level": self._blocks[-1],
+            "reports": float(flat.reports),
+        }
+        since = max(0, step - flat.reports + 1)
+        severity = 1.0 - flat.most / flat.before
+        return Signal(SignalKind.PLATEAU, step, since, severity, evidence)
+
+    def _look(self, share: float) -> Look | None:
+        """The newest share of the time against what came before; None where that tells nothing."""
         count, width = len(self._blocks), self._width * WINDOW
-        moving = False
-        for share in LOOKS:
-            look = max(SHORTEST, round(share * count))
-            if count - look < 2:
-                continue
-            slope = Slope.of(self._blocks[-look:], width)
-            before = self._before(count - look)
-            # Per unit of log time: the descent per report times the time.
-            at = (count - look / 2) * width
-            now, doubt = slope.descent * at, CONFIDENCE * slope.error * at
-            if before <= ROUNDING * abs(self._blocks[-1]):
-                continue
-            if abs(now) + doubt < FLAT * before:
-                if self._flat:
-                    return None
-                self._flat = before
-                evidence = {
-                    "descent": now,
-                    "doubt": doubt,
-                    "descent_before": before,
-                    "level": self._blocks[-1],
-                    "reports": float(look * width),
-                }
-                severity = 1.0 - (abs(now) + doubt) / before
-                since = max(0, step - look * width + 1)
-                return Signal(SignalKind.PLATEAU, step, since, severity, evidence)
-            moving = moving or now - doubt > FLAT * max(before, self._flat)
-        if moving:
-            self._flat = 0.0
-        return None
+        look = max(SHORTEST, round(share * count))
+        before = self._before(count - look)
+        if before <= ROUNDING * abs(self._blocks[-1]):
+            return None
+        slope = Slope.of(self._blocks[-look:], width)
+        # Per unit of log time: the descent per report times the time.
+        at = (count - look / 2) * width
+        return Look(look * width, slope.descent * at, CONFIDENCE * slope.error * at, before)
 
     def _before(self, end: int) -> float:
         """The descent per unit of log time over the blocks before `end`: by the best levels.
