@@ -20,6 +20,7 @@ from lrpilot_controller.core.events import (
     PriorAnswered,
     ProgramEnded,
     ReceiptArrived,
+    Refused,
     Requested,
     SaidGoodbye,
     Samples,
@@ -213,6 +214,19 @@ class _Live:
                 self.watch.validated(step, loss, out)
             else:
                 self.watch.trained(step, loss, out)
+            if self.watch.wanted is not None:
+                self._experiment(out)
+
+    def _experiment(self, out: list[Output]) -> None:
+        """The policy wants programs to be run."""
+        wanted, self.watch.wanted = self.watch.wanted, None
+        assert wanted is not None
+        if wanted.factors:
+            why_not = self.searches.try_out(wanted.factors, out)
+        elif (why_not := self.searches.why_not()) is None:
+            self.searches.begin(wanted.snapshot, out)
+        if why_not is not None:
+            out.append(Refused(wanted.signal, why_not))
 
     def _answered(self, event: ReceiptArrived, out: list[Output]) -> None:
         view, receipt = self.view, event.receipt

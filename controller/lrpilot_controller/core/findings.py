@@ -8,6 +8,7 @@ class SearchEnd(StrEnum):
     """How a search ended."""
 
     FOUND = "found"
+    TRIED = "tried"  # in mid-run: another factor on the LR was better
     REUSED = "reused"  # what an earlier run of the same job had found
     DECLINED = "declined"  # nothing could be told apart from noise: the native LR stands
     FELL_BACK = "fell_back"  # the trainer heard no word in time and follows a fallback

@@ -127,9 +127,11 @@ class Guardrails:
     def _clamp(self, view: RunView, factor: float) -> float:
         """`factor` within the largest change and such that the LR stays within its bounds."""
         widest = self._limits.max_factor
-        factor = min(max(factor, 1 / widest), widest)
         if view.lr <= 0:
-            return factor
+            return min(max(factor, 1 / widest), widest)
+        # The largest change counts from an LR that the run has proven.
+        proven = min(view.raised_from or view.lr, view.lr)
+        factor = min(max(factor, proven / view.lr / widest), widest)
         low, high = view.attempt.min_lr / view.lr, view.attempt.max_lr / view.lr
         # An LR that the user's own schedule moved out of the bounds is not pushed back by us.
         return min(max(factor, min(low, 1.0)), max(high, 1.0))

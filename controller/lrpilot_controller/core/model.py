@@ -117,6 +117,19 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Experiment:
+    """What a policy would find out by programs before anything is changed.
+
+    `factors` on the LR in force are tried; without any the LR is searched for, from `snapshot`.
+    """
+
+    reason: str
+    signal: Signal
+    factors: tuple[float, ...] = ()
+    snapshot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What the guardrails let through: numbered, explained, journaled, sent, applied once.
 

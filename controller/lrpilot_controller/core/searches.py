@@ -14,7 +14,7 @@ from lrpilot_controller.core.events import (
 from lrpilot_controller.core.guardrails import Refusal
 from lrpilot_controller.core.model import Decision, DecisionStatus, Mode, Proposal, Receipt
 from lrpilot_controller.core.plans import Plan, PlanKind, Program
-from lrpilot_controller.core.searching import NATIVE, Searching, can_search
+from lrpilot_controller.core.searching import NATIVE, Searching, Trying, can_search
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.view import RunView
 from lrpilot_controller.core.watch import Watch
@@ -94,6 +94,20 @@ class Searches:
         self._search, first = self._first(home)
         self._under_way()
         self._propose(first, out)
+
+    def try_out(self, factors: tuple[float, ...], out: list[Output]) -> str | None:
+        """Begin a trial of these factors on the LR in force; why not, where it cannot begin.
+
+        It begins in mode auto alone: what it would find cannot wait for a person.
+        """
+        if self._view.attempt.mode is not Mode.AUTO:
+            return f"the run's mode is {self._view.attempt.mode}: nothing is tried by itself"
+        if (reason := self.why_not()) is not None:
+            return reason
+        self._search = Trying(self._view, self._settings, factors)
+        self._under_way()
+        self._propose(self._search.begin(), out)
+        return None
 
     def why_not_approved(self) -> str | None:
         """Why the search that waits for approval cannot begin now; None where it can."""
@@ -252,5 +266,8 @@ class Searches:
         assert self._search is not None
         assert self._search.result is not None
         out.append(SearchEnded(self._view.attempt.id, self._search.result))
-        self._watch.begin_anew(self._search.references, out)
+        if self._search.anew:
+            self._watch.begin_anew(self._search.references, out)
+        else:
+            self._watch.end(out)  # what a decision did to the loss cannot be told any more
         self._search, self._view.searching = None, False

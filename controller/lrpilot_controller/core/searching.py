@@ -10,6 +10,7 @@ from lrpilot_controller.core.search.horizon import UNKNOWN, main_plan
 from lrpilot_controller.core.search.job import Family, Job, Prober
 from lrpilot_controller.core.search.probe import Origin, Probe, Probing, Result
 from lrpilot_controller.core.search.search import Found, check, search
+from lrpilot_controller.core.search.trial import trial
 from lrpilot_controller.core.settings import CoreSettings, Reuse
 from lrpilot_controller.core.view import RunView
 
@@ -35,6 +36,9 @@ class Searching:
             takes it.
         known: the LR that an earlier run of the same job found, if any.
     """
+
+    anew = True
+    """Whether training goes on from another state than the one that was watched before."""
 
     def __init__(
         self, view: RunView, settings: CoreSettings, home: int | None, known: float | None
@@ -69,11 +73,10 @@ class Searching:
         )
         reuse = settings.search.reuse
         self._trusted = known if reuse is Reuse.TRUST else None
-        self._probes: Probing[Found] = (
-            search(self._prober)
-            if known is None or reuse is Reuse.NEVER
-            else check(self._prober, known)
-        )
+        self._probes = self._begin(None if reuse is Reuse.NEVER else known)
+
+    def _begin(self, known: float | None) -> Probing[Found]:
+        return search(self._prober) if known is None else check(self._prober, known)
 
     def begin(self) -> Proposal:
         """The first program, or the plan at once where an earlier run's LR is trusted."""
@@ -221,3 +224,33 @@ class Searching:
         if attempt.scheduled:  # the user's shape stays: one factor on it
             return Plan.scale(lr / attempt.groups[0].base_lr, self._view.step)
         return main_plan(lr, self._view.step, attempt.total_steps)
+
+
+class Trying(Searching):
+    """A trial of some factors on the LR in force, in mid-run.
+
+    Args:
+        view: the run as it stands.
+        settings: what a person may set.
+        factors: to be tried; 1 is among them.
+    """
+
+    anew = False
+
+    def __init__(self, view: RunView, settings: CoreSettings, factors: tuple[float, ...]) -> None:
+        self._factors = factors
+        super().__init__(view, settings, None, None)
+
+    def _begin(self, known: float | None) -> Probing[Found]:
+        return trial(self._prober, self._factors)
+
+    def _conclude(self, found: Found, end: SearchEnd = SearchEnd.TRIED) -> Proposal:
+        return super()._conclude(found, SearchEnd.TRIED)
+
+    def _decline(self, why: str, home: int | None) -> Proposal:
+        return self._as_it_was(f"a trial: {why}; LR {self._before_lr:.3g} stands", home)
+
+    def _main_plan(self, lr: float) -> Plan:
+        """The curve in force, by another factor."""
+        before = self._before or Plan.scale(1.0, self._view.step)
+        return before.times(lr / self._before_lr)

@@ -16,11 +16,14 @@ class GuardSettings:
         factor: what a cut multiplies the LR by. A third crosses a decade in two cuts and loses
             little when the LR was only just too high.
         escalated_factor: the cut where the one before did not make the run last longer.
+        too_high_factor: the cut where the LR is too high from the first steps on. By then it is
+            most often ten times too high or more: at three times it is seldom seen.
         max_rollbacks: rollbacks in a run; the next one becomes a stop.
     """
 
     factor: float = 1 / 3
     escalated_factor: float = 0.1
+    too_high_factor: float = 0.1
     max_rollbacks: int = 8
 
 

@@ -17,8 +17,9 @@ class RunView:
     snapshot of this attempt. `rollbacks_spent`: the guardrails allow no more of them.
     `undone_until`: steps before it were undone by a rollback, or lie before the snapshot that
     the last one restored. `in_vain`: rollbacks of this attempt after which the run learnt
-    nothing. `reactions`: what follows from signals in this attempt. `proposed` is
-    the decision that waits for a person; `frozen`: a person stopped LRPilot from deciding.
+    nothing. `raised_from`: the highest LR that the run was healthy at, where it was raised far
+    above that just now. `reactions`: what follows from signals in this attempt. `proposed` is the
+    decision that waits for a person; `frozen`: a person stopped LRPilot from deciding.
     """
 
     attempt: Attempt
@@ -41,6 +42,7 @@ class RunView:
     began: int = 0
     lasted: int | None = None
     in_vain: int = 0
+    raised_from: float | None = None
     cuts: int = 0
     last_change_step: int | None = None
     last_note_step: int | None = None

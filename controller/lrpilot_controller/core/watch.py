@@ -19,14 +19,17 @@ from lrpilot_controller.core.model import (
     Action,
     Decision,
     DecisionStatus,
+    Experiment,
     Receipt,
     Signal,
     SignalKind,
 )
 from lrpilot_controller.core.policies.base import Policy
+from lrpilot_controller.core.policies.guard import BAD_STATE
 from lrpilot_controller.core.probation import Probation
 from lrpilot_controller.core.settings import CoreSettings, Reaction
 from lrpilot_controller.core.snapshots import Snapshot, Snapshots
+from lrpilot_controller.core.swings import SwingCut
 from lrpilot_controller.core.view import RunView
 
 
@@ -38,6 +41,9 @@ class Watch:
         policy: proposes what to do about a signal.
         desk: decides.
         settings: what a person may set.
+
+    Attributes:
+        wanted: programs that the policy asks for, until somebody takes them up.
     """
 
     def __init__(self, view: RunView, policy: Policy, desk: Desk, settings: CoreSettings) -> None:
@@ -50,6 +56,9 @@ class Watch:
         self._probation: Probation | None = None
         self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
         self._on_trial: int | None = None  # the step to see what a rollback's cut gained
+        self._postponed: Signal | None = None  # until a spike is over
+        self._swing_cut: SwingCut | None = None  # on probation
+        self.wanted: Experiment | None = None
 
     def configure(self, policy: Policy, settings: CoreSettings) -> None:
         """A person set something anew."""
@@ -62,10 +71,13 @@ class Watch:
     def trained(self, step: int, loss: float, out: list[Output]) -> None:
         """Take a train loss."""
         view = self._view
-        self._judge(self._detectors.update(step, loss, None, view.lr), out)
+        signals = self._detectors.update(step, loss, None, view.lr)
+        view.raised_from = self._detectors.raised_from
+        self._judge(signals, out)
         if self._probation and (outcome := self._probation.update(loss)):
             self._probation = None
             out.append(OutcomeMeasured(outcome))
+            self._take_back(out)
         # The level does not see a loss that is no number: it would prove a state of NaN.
         healthy = math.isfinite(loss) and self._detectors.healthy
         if view.in_flight is not None:
@@ -79,6 +91,9 @@ class Watch:
             self._look_again(step, healthy, out)
         if self._on_trial is not None and step >= self._on_trial:
             self._see_gain(step, out)
+        if self._postponed is not None and not self._detectors.spiking:
+            late, self._postponed = self._postponed, None
+            self._answer(replace(late, step=step), out)
 
     def kept(self, event: SnapshotTaken, *, proven: bool) -> None:
         """The trainer holds a snapshot of the state that training is in."""
@@ -116,13 +131,17 @@ class Watch:
         for loss in references:
             self._detectors.update(view.step, loss, None, view.lr)
         self._snapshots.rolled_back()
-        self._unresolved = self._on_trial = None
+        self._forget()
 
     def end(self, out: list[Output]) -> None:
         """The attempt is over, or its training is interrupted by a search."""
         if self._probation is not None:
             out.append(OutcomeMeasured(self._probation.unfinished()))
             self._probation = None
+
+    def _forget(self) -> None:
+        """What was to be looked at again is of a state that training is in no more."""
+        self._unresolved = self._on_trial = self._postponed = self._swing_cut = None
 
     def _judge(self, signals: Sequence[Signal], out: list[Output]) -> None:
         reaction = self._view.reactions.of
@@ -138,10 +157,16 @@ class Watch:
         if view.in_flight is not None or view.searching:
             return False  # the trainer has not answered the last decision yet, or runs a program
         if view.frozen:
-            if signal.kind in (SignalKind.NONFINITE, SignalKind.DIVERGENCE):
+            if signal.kind in BAD_STATE:
                 self._unresolved = (signal, view.step)  # still on when a person lifts the freeze?
             return False
+        if signal.kind not in BAD_STATE and self._must_wait:
+            self._postponed = signal
+            return False
         proposal = self._policy.decide(view, signal)
+        if isinstance(proposal, Experiment):
+            self.wanted = proposal
+            return True
         if proposal is None:
             return False
         verdict = self._desk.decide(view, proposal, out)
@@ -157,6 +182,19 @@ class Watch:
             view.last_note_step = view.step
         self.interrupted_by(verdict, out)
         return True
+
+    @property
+    def _must_wait(self) -> bool:
+        return self._detectors.spiking and self._view.reactions.spike is Reaction.WAIT
+
+    def _take_back(self, out: list[Output]) -> None:
+        """A cut for swings had its probation: did it help?"""
+        if self._swing_cut is None:
+            return
+        proposal = self._swing_cut.judge(self._view, self._detectors.dispersion)
+        self._swing_cut = None
+        if proposal is not None:
+            self._desk.decide(self._view, proposal, out)
 
     def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
         """A blow-up that a cut was to end, or that came too soon after one: is it over?"""
@@ -195,14 +233,17 @@ class Watch:
         view.last_change_step = receipt.applied_step
         if receipt.lrs_after:
             view.lr = receipt.lrs_after[0]
+        swing_cut = SwingCut.of(decision, view.plan)
         if decision.plan is not None or decision.release:
             view.plan = decision.plan
         # What a person does is no answer to a signal: look again at one that nobody answered.
         left = self._unresolved[0] if self._unresolved and decision.who is not None else None
         signal = decision.signal if decision.action is Action.CUT else left
         due = receipt.applied_step + self._settings.limits.cooldown_steps
-        self._unresolved = (signal, due) if signal is not None else None
-        self._on_trial = None
+        self._forget()
+        if signal is not None and signal.kind in BAD_STATE:
+            self._unresolved = (signal, due)
+        self._swing_cut = swing_cut
         if decision.action is Action.CUT:
             view.cuts += 1
         if decision.restore_snapshot is not None:

@@ -5,13 +5,14 @@ import pytest
 from lrpilot_controller.core.model import (
     Action,
     Attempt,
+    Experiment,
     ParamGroup,
     Proposal,
     Signal,
     SignalKind,
 )
 from lrpilot_controller.core.policies.guard import GuardPolicy
-from lrpilot_controller.core.settings import GuardSettings
+from lrpilot_controller.core.settings import GuardSettings, Reactions
 from lrpilot_controller.core.view import RunView
 
 ATTEMPT = Attempt("t1", (ParamGroup("all", 0.1),), min_lr=1e-3, max_lr=1.0)
@@ -22,20 +23,62 @@ RULE = GuardSettings(factor=0.5, escalated_factor=0.2, max_rollbacks=4)
 
 def decide(signal: Signal, **known: object) -> Proposal:
     proposal = decision(signal, **known)
-    assert proposal is not None
+    assert isinstance(proposal, Proposal)
     return proposal
 
 
-def decision(signal: Signal, **known: object) -> Proposal | None:
+def decision(signal: Signal, **known: object) -> Proposal | Experiment | None:
     view = RunView(ATTEMPT, step=500, lr=0.1)
     for name, value in known.items():
         setattr(view, name, value)
     return GuardPolicy(RULE).decide(view, signal)
 
 
-@pytest.mark.parametrize("kind", set(SignalKind) - {SignalKind.NONFINITE, SignalKind.DIVERGENCE})
-def test_other_signals_are_not_its_business(kind: SignalKind) -> None:
+TOLD = (SignalKind.SPIKE, SignalKind.PLATEAU, SignalKind.TOO_LOW, SignalKind.OVERFIT)
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_nothing_follows_from_these_until_a_person_asks_for_it(kind: SignalKind) -> None:
     assert decision(Signal(kind, 500, 490, 1.0), snapshot=1) is None
+
+
+JUMP = Signal(SignalKind.TOO_HIGH, 96, 3, 0.9, {"start": 4.6, "peak": 21.0, "level": 3.0})
+RAISED = Signal(
+    SignalKind.TOO_HIGH,
+    516,
+    500,
+    0.9,
+    {"level_before": 0.5, "level": 0.9, "lr": 1.0, "healthy_lr": 0.1},
+)
+
+
+def test_a_rate_too_high_from_the_start_goes_back_and_is_cut_deeper() -> None:
+    proposal = decide(JUMP, snapshot=1)
+    assert (proposal.action, proposal.snapshot) == (Action.ROLLBACK, 1)
+    assert proposal.factor == RULE.too_high_factor
+    assert "from 4.6 to 21" in proposal.reason
+
+
+@pytest.mark.parametrize("signal", [RAISED, DIVERGENCE, NANS])
+def test_after_a_raise_the_rate_goes_back_to_what_the_run_was_healthy_at(signal: Signal) -> None:
+    proposal = decide(signal, snapshot=3, lr=1.0, raised_from=0.01)
+    assert (proposal.action, proposal.snapshot) == (Action.ROLLBACK, 3)
+    assert proposal.factor == pytest.approx(0.01)
+    bare = decide(signal, lr=1.0, raised_from=0.01)
+    assert (bare.action, bare.factor) == (Action.CUT, pytest.approx(0.01))
+
+
+def test_a_rate_too_high_is_no_reason_to_stop() -> None:
+    spent = decide(JUMP, snapshot=1, rollbacks_spent=True)
+    assert spent.action is Action.CUT
+
+
+def test_a_search_in_place_of_a_cut() -> None:
+    view = RunView(ATTEMPT, step=96, lr=0.1, snapshot=1)
+    view.reactions = Reactions().overridden({"too_high": "search"})
+    wanted = GuardPolicy(RULE).decide(view, JUMP)
+    assert isinstance(wanted, Experiment)
+    assert (wanted.factors, wanted.snapshot) == ((), 1)
 
 
 def test_one_bad_batch_is_noted() -> None:

@@ -34,7 +34,7 @@ class Detectors:
     """All detectors of one run, as one.
 
     Args:
-        total_steps: The run's length where it is known. No built-in detector needs it yet.
+        total_steps: The run's length where it is known. No built-in detector needs it.
         steps_per_epoch: The epoch's length where it is known. Likewise.
         extra: Detectors of plugins; they see each report after the built-in ones.
 
@@ -52,12 +52,14 @@ class Detectors:
         self.steps_per_epoch = steps_per_epoch
         self._divergence = DivergenceDetector()
         self._spike = SpikeDetector()
+        self._too_high = TooHighDetector()
+        self._oscillation = OscillationDetector()
         self._detectors: tuple[Detector, ...] = (
             NonFiniteDetector(),
             self._divergence,
             self._spike,
-            TooHighDetector(),
-            OscillationDetector(),
+            self._too_high,
+            self._oscillation,
             TrendDetector(),
             OverfitDetector(),
             *extra,
@@ -115,6 +117,21 @@ class Detectors:
     def gained(self) -> bool:
         """Whether the run's slow level is not above its start; True until known."""
         return self._divergence.gained
+
+    @property
+    def spiking(self) -> bool:
+        """Whether a spike is on: no time to judge a learning rate by."""
+        return self._spike.on
+
+    @property
+    def raised_from(self) -> float | None:
+        """The highest healthy rate, where it was raised far above that within 64 reports."""
+        return self._too_high.raised_from
+
+    @property
+    def dispersion(self) -> float | None:
+        """How widely the losses scatter about their trend; None before the first window."""
+        return self._oscillation.dispersion
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all detectors by name, as plain JSON values."""

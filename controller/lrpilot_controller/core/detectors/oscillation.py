@@ -45,8 +45,17 @@ class OscillationDetector(SlotState):
     """Raises one signal per episode; the next needs as many calm windows in between."""
 
     name = "oscillation"
-    __slots__ = ("_dispersions", "_levels", "_on", "_row", "_since", "_start", "_windows")
-    _state = ("windows", "dispersions", "levels", "on", "row", "since", "start")
+    __slots__ = (
+        "_dispersion",
+        "_dispersions",
+        "_levels",
+        "_on",
+        "_row",
+        "_since",
+        "_start",
+        "_windows",
+    )
+    _state = ("windows", "dispersion", "dispersions", "levels", "on", "row", "since", "start")
 
     def __init__(self) -> None:
         self._windows = Windows()
@@ -56,6 +65,12 @@ class OscillationDetector(SlotState):
         self._on = False
         self._row = 0  # wider ones in a row; in an episode, calm ones
         self._since = 0
+        self._dispersion: float | None = None  # of the last window
+
+    @property
+    def dispersion(self) -> float | None:
+        """Of the last window; None before the first."""
+        return self._dispersion
 
     def update(
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
@@ -69,6 +84,7 @@ class OscillationDetector(SlotState):
         straight = sorted(line(losses)[1])
         losses.sort()
         dispersion, level, low = straight[HIGH] - straight[LOW], middle(losses), losses[LOW]
+        self._dispersion = dispersion
         if self._start is None:
             self._start = level
         usual = self._usual(level)

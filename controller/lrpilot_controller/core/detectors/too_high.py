@@ -79,6 +79,11 @@ class TooHighDetector(SlotState):
         self._first = FirstSteps()
         self._raised = Raised()
 
+    @property
+    def raised_from(self) -> float | None:
+        """The highest healthy rate, where it was raised far above that just now."""
+        return self._raised.raised_from
+
     def update(
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
     ) -> Sequence[Signal]:
@@ -244,6 +249,12 @@ class Raised(SlotState):
         self._sum = 0.0
         self._blocks = 0
         self._risen = 0  # blocks in a row
+
+    @property
+    def raised_from(self) -> float | None:
+        """The highest healthy rate, while a raise far above it is being judged."""
+        lr = self._lr
+        return self._healthy if lr is not None and lr >= RAISE * self._healthy > 0.0 else None
 
     @property
     def lr(self) -> float | None:

@@ -1,33 +1,40 @@
-"""The guard: what follows when a run blows up.
+"""The guard: what follows from a signal in flight.
 
-One bad batch is noted. A blow-up restores the newest proven snapshot and cuts the LR. Where the run
-then stays healthy for no longer than it did before the cut, the LR is still far too high and the
-next cut is larger. Where the budget of rollbacks is spent the run is asked to stop, because burning
-the rest of the night on NaN helps nobody.
+One bad batch is noted. A blow-up, and an LR that is too high, restores the newest proven snapshot
+and cuts the LR: to what the run was healthy at where it was raised just now, else by a factor.
+Where the run then stays healthy for no longer than it did before the cut, the LR is still far too
+high and the next cut is larger. Where the budget of rollbacks is spent the run is asked to stop,
+because burning the rest of the night on NaN helps nobody.
 """
 
-from lrpilot_controller.core.model import Action, Proposal, Signal, SignalKind
-from lrpilot_controller.core.settings import GuardSettings
+from lrpilot_controller.core.model import Action, Experiment, Proposal, Signal, SignalKind
+from lrpilot_controller.core.policies.reflexes import reflex
+from lrpilot_controller.core.settings import GuardSettings, Reaction
 from lrpilot_controller.core.view import RunView
 
 # Cuts of one attempt for having learnt nothing after a rollback. It had blown up at a few times its
 # rate, so one still too high is likely; a run that learns slowly must not be cut for ever.
 MAX_IN_VAIN = 2
+BAD_STATE = (SignalKind.NONFINITE, SignalKind.DIVERGENCE, SignalKind.TOO_HIGH)
+"""Signals after which the state that training is in is not worth keeping."""
 
 
 class GuardPolicy:
-    """Answers `nonfinite` and `divergence`; other signals are not its business."""
+    """Answers every signal, within what `view.reactions` allows."""
 
     def __init__(self, settings: GuardSettings | None = None) -> None:
         self._settings = settings or GuardSettings()
 
-    def decide(self, view: RunView, signal: Signal) -> Proposal | None:
-        """Note, roll back and cut, cut, or stop; None for a signal that is not a blow-up."""
+    def decide(self, view: RunView, signal: Signal) -> Proposal | Experiment | None:
+        """What to do; None for nothing."""
         if signal.kind is SignalKind.NONFINITE and signal.severity < 1:
             reason = f"one non-finite loss at step {signal.step}: noted, nothing changed"
             return Proposal(Action.NOTE, reason, signal)
-        if signal.kind not in (SignalKind.NONFINITE, SignalKind.DIVERGENCE):
-            return None
+        if signal.kind not in BAD_STATE:
+            return reflex(view, signal, self._settings)
+        if view.reactions.of(signal.kind) is Reaction.SEARCH:
+            reason = f"{_seen(signal)}: search for the LR"
+            return Experiment(reason, signal, snapshot=view.snapshot)
         if "in_vain_since" in signal.evidence and not self._may_try_lower(view):
             return None
         if view.snapshot is not None:
@@ -41,6 +48,9 @@ class GuardPolicy:
 
     def _roll_back(self, view: RunView, signal: Signal, snapshot: int) -> Proposal:
         rule = self._settings
+        spent = view.rollbacks_spent or view.rollbacks >= rule.max_rollbacks
+        if spent and signal.kind is SignalKind.TOO_HIGH:
+            return self._without_snapshot(view, signal)  # it learns badly, but it is alive
         if view.rollbacks_spent:
             reason = (
                 f"{_seen(signal)} again, and the budget of rollbacks is spent ({view.rollbacks}, "
@@ -55,8 +65,7 @@ class GuardPolicy:
             return Proposal(Action.STOP, reason, signal)
         repeats = view.rollbacks_to.get(snapshot, 0)
         lasted = signal.since - view.began
-        helped = view.lasted is None or lasted > view.lasted
-        factor = rule.factor if helped else rule.escalated_factor
+        factor = self._factor(view, signal)
         again = ""
         if repeats:
             again = f", rollback {repeats + 1} to this snapshot; the last lasted {lasted} steps"
@@ -66,13 +75,24 @@ class GuardPolicy:
         )
         return Proposal(Action.ROLLBACK, reason, signal, factor, snapshot)
 
+    def _factor(self, view: RunView, signal: Signal) -> float:
+        rule = self._settings
+        if view.raised_from is not None:
+            return view.raised_from / view.lr
+        if signal.kind is SignalKind.TOO_HIGH:
+            return rule.too_high_factor
+        helped = view.lasted is None or signal.since - view.began > view.lasted
+        return rule.factor if helped else rule.escalated_factor
+
     def _without_snapshot(self, view: RunView, signal: Signal) -> Proposal:
         rule = self._settings
         if signal.kind is SignalKind.NONFINITE and view.cuts:
             reason = f"{_seen(signal)} after a cut, and no snapshot to go back to: stop"
             return Proposal(Action.STOP, reason, signal)
-        reason = f"{_seen(signal)}: cut the LR x{rule.factor:.3g} (no snapshot to go back to)"
-        return Proposal(Action.CUT, reason, signal, rule.factor)
+        raised = view.raised_from is not None
+        factor = self._factor(view, signal) if raised else rule.factor
+        reason = f"{_seen(signal)}: cut the LR x{factor:.3g} (no snapshot to go back to)"
+        return Proposal(Action.CUT, reason, signal, factor)
 
 
 def _seen(signal: Signal) -> str:
@@ -80,6 +100,8 @@ def _seen(signal: Signal) -> str:
     if signal.kind is SignalKind.NONFINITE:
         return f"non-finite losses since step {signal.since}"
     seen = signal.evidence
+    if signal.kind is SignalKind.TOO_HIGH:
+        return _seen_too_high(signal)
     level, best = seen.get("level"), seen.get("best")
     since, start = seen.get("in_vain_since"), seen.get("start")
     if since is not None and level is not None and start is not None:
@@ -87,3 +109,14 @@ def _seen(signal: Signal) -> str:
     if level is None or best is None:
         return f"divergence since step {signal.since}"
     return f"divergence since step {signal.since}: loss {level:.4g}, best {best:.4g}"
+
+
+def _seen_too_high(signal: Signal) -> str:
+    seen = signal.evidence
+    if "healthy_lr" in seen:
+        return (
+            f"LR too high since it was raised from {seen['healthy_lr']:.3g} to {seen['lr']:.3g} at "
+            f"step {signal.since}: loss {seen['level']:.4g}, before {seen['level_before']:.4g}"
+        )
+    start, peak, level = (seen.get(name, 0.0) for name in ("start", "peak", "level"))
+    return f"LR too high: the loss jumped from {start:.4g} to {peak:.4g}, and is {level:.4g}"

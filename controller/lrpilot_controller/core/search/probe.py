@@ -20,6 +20,7 @@ class Phase(StrEnum):
     RANGE_TEST = "range test"
     LADDER = "ladder"
     CHECK = "check"
+    TRIAL = "trial"
 
 
 class Origin(StrEnum):

@@ -1,0 +1,177 @@
+"""Signals in flight: an engine waits for spikes, takes a cut back, tries factors, goes back."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.core.model import Action, Decision, Mode, SignalKind
+from lrpilot_controller.core.plans import PlanKind
+from support.searcher import BASE, Searcher
+from support.simulated import Bowl
+from support.streams import ATTEMPT, Trainer, decisions, outcomes, refusals, signals
+
+
+def noise(count: int, level: float = 0.5, sd: float = 0.02, seed: int = 0) -> list[float]:
+    rng = random.Random(seed)
+    return [level + rng.gauss(0, sd) for _ in range(count)]
+
+
+def falling(count: int) -> list[float]:
+    rng = random.Random(1)
+    return [0.5 + 2.0 / (1 + t / 20) + rng.gauss(0, 0.02) for t in range(count)]
+
+
+def swinging(count: int) -> list[float]:
+    return [loss + 0.3 * (-1) ** t for t, loss in enumerate(noise(count, 0.6))]
+
+
+def started(reactions: dict[str, str] | None = None) -> Trainer:
+    attempt = replace(ATTEMPT, signals=reactions or {}, total_steps=2000)
+    trainer = Trainer(attempt)
+    trainer.snapshot(1, proven=True)
+    trainer.train(falling(400))
+    return trainer
+
+
+def swings_cut(trainer: Trainer) -> Decision:
+    """Swings until the cut, which is applied."""
+    (cut,) = decisions(trainer.train(swinging(128)))
+    assert cut.action is Action.CUT
+    assert cut.signal is not None
+    assert cut.signal.kind is SignalKind.OSCILLATION
+    trainer.apply(cut)
+    return cut
+
+
+# -- oscillation
+
+
+def test_a_cut_that_made_the_swings_smaller_stays() -> None:
+    trainer = started()
+    swings_cut(trainer)
+    found = trainer.train(noise(100))
+    assert len(outcomes(found)) == 1
+    assert decisions(found) == []
+
+
+def test_a_cut_that_did_not_help_is_taken_back() -> None:
+    trainer = started()
+    cut = swings_cut(trainer)
+    (back,) = decisions(trainer.train(swinging(64)))
+    assert back.action is Action.RELEASE
+    assert back.release
+    assert f"decision {cut.id} did not help" in back.reason
+
+
+def test_it_goes_back_to_the_plan_that_was_in_force() -> None:
+    trainer = started()
+    blown = decisions(trainer.train([5.0 * 1.5**k for k in range(20)]))[-1]
+    assert blown.action is Action.ROLLBACK
+    trainer.apply(blown)
+    trainer.train(falling(400)[150:])
+    swings_cut(trainer)
+    (back,) = decisions(trainer.train(swinging(64)))
+    assert (back.action, back.plan) == (Action.PLAN, blown.plan)
+
+
+# -- spikes
+
+
+def with_a_spike(trainer: Trainer) -> list[Decision]:
+    """Swings whose signal falls into a spike that goes on for a while."""
+    trainer.train(swinging(80))
+    spike = [8.0 - 0.02 * t for t in range(48)]
+    return decisions(trainer.train(spike))
+
+
+def test_nothing_but_a_blow_up_is_decided_while_a_spike_is_on() -> None:
+    trainer = started({"overfit": "cut", "divergence": "say"})
+    signal_free = with_a_spike(trainer)
+    assert [decision.action for decision in signal_free] == []
+
+
+def test_it_is_answered_when_the_spike_is_over() -> None:
+    trainer = started({"divergence": "say"})
+    losses = swinging(400)
+    (cut,) = decisions(trainer.train([*losses[:96], 9.0, *losses[97:200]]))
+    assert cut.action is Action.CUT
+
+
+# -- a raise
+
+
+def test_after_a_raise_the_run_goes_back_to_where_it_was_healthy() -> None:
+    trainer = started()
+    trainer.snapshot(2)
+    trainer.train(noise(60))
+    for factor in (10.0, 100.0):
+        native = trainer.lr
+        trainer.lr = native * factor
+        found = trainer.train(noise(40, level=1.0, sd=0.1))
+        (decision,) = decisions(found)
+        assert decision.action is Action.ROLLBACK
+        assert decision.restore_snapshot == 2
+        assert decision.factor == pytest.approx(1 / factor)
+        trainer.apply(decision)
+        trainer.lr = native
+        trainer.train(noise(60))
+
+
+# -- trials
+
+
+def plateaued(**more: Any) -> Searcher:
+    """A run that reports a plateau, in a state from which a higher LR gets further."""
+    run = Searcher(
+        Bowl(noise=0.02), search=False, signals={"plateau": "probe"}, total_steps=8000, **more
+    )
+    run.train([*falling(500), *noise(500, 0.58)])
+    assert SignalKind.PLATEAU in [signal.kind for signal in signals(run.outputs)]
+    return run
+
+
+def test_a_plateau_is_answered_by_a_trial_and_the_better_factor_stays() -> None:
+    run = plateaued()
+    result = run.search()
+    assert result is not None
+    assert result.end is SearchEnd.TRIED
+    assert [c.lr / BASE for c in result.candidates] == pytest.approx([1 / 3, 1, 3])
+    assert result.lr == pytest.approx(3 * BASE)
+    assert run.native(run.plan) == pytest.approx(3 * BASE)
+    assert run.plan is not None
+    assert run.plan.kind is PlanKind.SCALE  # the user's curve, by another factor
+
+
+def test_a_trial_that_finds_nothing_leaves_state_and_rate_as_they_were() -> None:
+    run = plateaued(max_lr=BASE)  # what would be better is not allowed
+    before = run.state.weights.copy()
+    result = run.search()
+    assert result is not None
+    assert result.end is SearchEnd.DECLINED
+    assert (run.state.weights == before).all()
+    assert run.native(run.plan) == BASE
+
+
+def test_its_steps_are_charged() -> None:
+    run = plateaued()
+    run.search()
+    view = run.engine.view
+    assert view is not None
+    assert view.probe_steps == 3 * 64
+
+
+def test_the_run_is_watched_on_after_it_as_before() -> None:
+    run = plateaued()
+    run.search()
+    found = run.train([0.58 * 3**k for k in range(12)])
+    assert Action.ROLLBACK in [decision.action for decision in decisions(found)]
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.ADVISE])
+def test_nothing_is_tried_by_itself_in_other_modes(mode: Mode) -> None:
+    run = plateaued(mode=mode)
+    assert run.todo == []
+    assert any(f"mode is {mode}" in reason for reason in refusals(run.outputs))
