@@ -64,6 +64,7 @@ class Detectors:
             OverfitDetector(),
             *extra,
         )
+        self._updates = tuple(detector.update for detector in self._detectors)
         names = [detector.name for detector in self._detectors]
         if len(set(names)) < len(names):
             raise ValueError(f"detectors must have different names: {', '.join(names)}")
@@ -77,8 +78,8 @@ class Detectors:
     ) -> list[Signal]:
         """Takes one report; see `Detector.update`."""
         signals: list[Signal] = []
-        for detector in self._detectors:
-            found = detector.update(step, train_loss, val_loss, lr)
+        for update in self._updates:
+            found = update(step, train_loss, val_loss, lr)
             if found:
                 signals += found
         return signals

@@ -72,12 +72,13 @@ class TooHighDetector(SlotState):
     """Raises one signal for the first steps, and one for each raise of the learning rate."""
 
     name = "too_high"
-    __slots__ = ("_first", "_raised")
-    _state = ("first", "raised")
+    __slots__ = ("_first", "_over", "_raised")
+    _state = ("first", "raised", "over")
 
     def __init__(self) -> None:
         self._first = FirstSteps()
         self._raised = Raised()
+        self._over = False  # the first steps
 
     @property
     def raised_from(self) -> float | None:
@@ -89,18 +90,24 @@ class TooHighDetector(SlotState):
     ) -> Sequence[Signal]:
         """Takes one report; see `Detector.update`."""
         moved = lr is not None and lr != self._raised.lr and 0.0 < lr < LIMIT
-        if moved and lr is not None and self._raised.see_rate(step, lr) and not self._first.over:
+        if moved and lr is not None and self._raised.see_rate(step, lr) and not self._over:
             self._first = FirstSteps()  # of what this rate does from here on
         if train_loss is None:
             return NO_SIGNALS
         if (loss := finite(train_loss)) is None:
-            lost = None if self._first.over else self._first.lose(step)
+            lost = None if self._over else self._first.lose(step)
+            self._over = self._first.over
             return NO_SIGNALS if lost is None else (lost,)
-        early = None if self._first.over else self._first.add(step, loss)
         late = self._raised.add(step, loss)
+        early = None if self._over else self._early(step, loss)
         if early is None and late is None:
             return NO_SIGNALS
         return tuple(signal for signal in (early, late) if signal is not None)
+
+    def _early(self, step: int, loss: float) -> Signal | None:
+        found = self._first.add(step, loss)
+        self._over = self._first.over
+        return found
 
 
 class FirstSteps(SlotState):
@@ -278,22 +285,28 @@ class Raised(SlotState):
         """Takes a loss; the signal that it completes."""
         if self._watching:
             return self._watch(step, loss)
-        lr, count = self._lr, self._count
-        self._count = count + 1
+        lr = self._lr
         if lr is not None and lr > self._healthy:
             self._healthy = lr
-        weight = MEMORY if count >= FEWEST else 1.0 / (count + 1)
-        if count:
-            difference = MEAN_DIFFERENCE_TO_SD * abs(loss - self._last)
-            most = OUTLIER * self._noise
-            if count > 2 and difference > most:
-                difference = most
-            self._noise += (difference - self._noise) * weight
-            if count > 2 and loss > self._level + most:
-                loss = self._level + most
-        self._last = loss
-        self._level += (loss - self._level) * weight
+        last, self._last = self._last, loss
+        count = self._count
+        if count < FEWEST:
+            self._learn_first(count, last, loss)
+            return None
+        noise, level = self._noise, self._level
+        most = OUTLIER * noise
+        difference = MEAN_DIFFERENCE_TO_SD * (loss - last if loss > last else last - loss)
+        self._noise = noise + ((difference if difference < most else most) - noise) * MEMORY
+        self._level = level + ((loss if loss - level < most else level + most) - level) * MEMORY
         return None
+
+    def _learn_first(self, count: int, last: float, loss: float) -> None:
+        """Plain means, until there are enough reports to tell an outlier by."""
+        weight = 1.0 / (count + 1)
+        if count:
+            self._noise += (MEAN_DIFFERENCE_TO_SD * abs(loss - last) - self._noise) * weight
+        self._level += (loss - self._level) * weight
+        self._count = count + 1
 
     def _watch(self, step: int, loss: float) -> Signal | None:
         self._reports += 1

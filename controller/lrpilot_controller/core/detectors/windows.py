@@ -1,6 +1,8 @@
 """Losses in windows of equal length: what several detectors look at instead of single losses."""
 
+from functools import cache
 from math import isfinite
+from operator import mul
 from typing import Final
 
 from lrpilot_controller.core.detectors.base import SlotState
@@ -56,8 +58,7 @@ def middle(losses: list[float]) -> float:
     """The interquartile mean of sorted losses: as robust as a median, nearly as exact as a mean."""
     quarter = len(losses) // 4
     inner = losses[quarter : len(losses) - quarter]
-    # Scaled down first: a sum of clipped losses may overflow.
-    return sum(loss / len(inner) for loss in inner)
+    return sum(inner) / len(inner)
 
 
 def median(values: list[float]) -> float:
@@ -67,9 +68,15 @@ def median(values: list[float]) -> float:
 
 def line(values: list[float]) -> tuple[float, list[float]]:
     """The least-squares line through equally spaced values: its slope, and what is left of each."""
-    count = len(values)
-    centre = (count - 1) / 2
-    squares = count * (count * count - 1) / 12
-    mean = sum(value / count for value in values)
-    slope = sum((i - centre) / squares * value for i, value in enumerate(values))
-    return slope, [value - mean - slope * (i - centre) for i, value in enumerate(values)]
+    offsets, weights = _spaced(len(values))
+    mean = sum(values) / len(values)
+    slope = sum(map(mul, weights, values))
+    return slope, [value - mean - slope * at for value, at in zip(values, offsets, strict=True)]
+
+
+@cache
+def _spaced(count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Distances from the middle, and the same over the sum of their squares."""
+    offsets = tuple(i - (count - 1) / 2 for i in range(count))
+    squares = sum(at * at for at in offsets)
+    return offsets, tuple(at / squares for at in offsets)
