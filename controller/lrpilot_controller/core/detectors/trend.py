@@ -113,15 +113,17 @@ class TrendDetector(SlotState):
         "_first_lr",
         "_flat",
         "_lr",
-        "_merging",
+        "_merged",
         "_straight",
+        "_sum",
         "_width",
         "_windows",
     )
     _state = (
         "windows",
         "blocks",
-        "merging",
+        "merged",
+        "sum",
         "width",
         "flat",
         "straight",
@@ -137,7 +139,8 @@ class TrendDetector(SlotState):
     def _begin(self, lr: float | None) -> None:
         self._windows.clear()
         self._blocks: list[float] = []  # their levels
-        self._merging: list[float] = []  # windows of the block that is being filled
+        self._sum = 0.0  # of the windows' levels in the block that is being filled: their share
+        self._merged = 0  # how many there are
         self._width = 1  # windows per block
         self._flat = 0.0  # the reference slope of the plateau that was told of
         self._straight = False  # too_low was told of
@@ -151,11 +154,12 @@ class TrendDetector(SlotState):
             self._see_rate(lr)
         if train_loss is None or (losses := self._windows.add(train_loss)) is None:
             return NO_SIGNALS
-        self._merging.append(middle(sorted(losses)))
-        if len(self._merging) < self._width:
+        self._sum += middle(sorted(losses)) / self._width
+        self._merged += 1
+        if self._merged < self._width:
             return NO_SIGNALS
-        self._blocks.append(sum(level / self._width for level in self._merging))
-        self._merging = []
+        self._blocks.append(self._sum)
+        self._sum, self._merged = 0.0, 0
         signals = self._judge(step)
         if len(self._blocks) == MOST:
             pairs = zip(self._blocks[::2], self._blocks[1::2], strict=True)
