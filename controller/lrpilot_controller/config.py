@@ -41,6 +41,7 @@ class _Section(BaseModel):
 class _Guard(_Section):
     factor: Factor = GuardSettings().factor
     escalated_factor: Factor = GuardSettings().escalated_factor
+    too_high_factor: Factor = GuardSettings().too_high_factor
     max_rollbacks: Count = GuardSettings().max_rollbacks
 
 

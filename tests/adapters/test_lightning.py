@@ -290,13 +290,13 @@ def test_manual_optimization_is_observed_and_said_once(
     "wrong",
     [
         {"search": "yes"},
-        {"mode": "advise"},
         {"mode": "loud"},
         {"project": "a/b"},
         {"run": ""},
         {"total_steps": 0},
         {"min_lr": -1.0},
         {"token": "secret"},
+        {"signals": "plateau"},
         {"connect_timeout": -1},
     ],
 )

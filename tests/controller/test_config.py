@@ -52,6 +52,7 @@ def test_every_setting_can_be_set(file: Path) -> None:
         [guard]
         factor = 0.5
         escalated_factor = 0.05
+        too_high_factor = 0.2
         max_rollbacks = 5
         [limits]
         max_factor = 4
@@ -74,7 +75,7 @@ def test_every_setting_can_be_set(file: Path) -> None:
     )
     made = load_config(file).settings
     assert made == CoreSettings(
-        guard=GuardSettings(0.5, 0.05, 5),
+        guard=GuardSettings(0.5, 0.05, 0.2, 5),
         limits=Limits(4.0, 6, 0.25, 0.2, 10),
         search=SearchSettings(Reuse.TRUST),
         reactions=Reactions(
@@ -151,7 +152,11 @@ def test_a_value_out_of_range_names_key_value_and_limit(
 @pytest.mark.parametrize(
     ("text", "key", "allowed"),
     [
-        ("[guard]\nfacto = 0.5", "guard.facto", "escalated_factor, factor, max_rollbacks"),
+        (
+            "[guard]\nfacto = 0.5",
+            "guard.facto",
+            "escalated_factor, factor, max_rollbacks, too_high_factor",
+        ),
         ("[limit]\nmax_factor = 4", "limit", ALL),
         ("cooldown_steps = 4", "cooldown_steps", ALL),
         ('[runs."a/*"]\nlimits = 3', "runs.a/*.limits", "mode, signals"),

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lrpilot_controller.cli as command
-from lrpilot_controller.core.events import Commanded
+from lrpilot_controller.core.events import Commanded, Configured
+from lrpilot_controller.core.settings import Reaction
 from lrpilot_controller.errors import NotFound, NotNow
 from lrpilot_proto.v1 import model_pb2, session_pb2
 from support.daemon import Daemon
@@ -162,3 +163,25 @@ def test_a_freeze_outlives_the_daemon(daemon: Daemon) -> None:
         assert "frozen already" in refused("freeze", "outlives")
         said("release", "outlives")
         assert daemon.story("outlives")["state"] == "tracking"
+
+
+def test_a_section_of_the_file_lowers_the_mode_and_the_trainer_is_told(
+    tmp_path: Path, daemon: Daemon
+) -> None:
+    file = tmp_path / "lrpilot.toml"
+    file.write_text('[runs."default/low-*"]\nmode = "observe"\nsignals = {divergence = "say"}')
+    daemon.kill()
+    daemon.start("--config", str(file))
+    for name, mode in (("low-1", model_pb2.MODE_OBSERVE), ("high-1", model_pb2.MODE_AUTO)):
+        with Line(daemon.address) as line:
+            line.say(hello(name, capabilities=ABLE))
+            assert line.hear().welcome.mode == mode
+            if mode == model_pb2.MODE_OBSERVE:
+                assert "mode is observe" in refused("stop", name)
+            else:
+                assert "is asked to end" in said("stop", name)
+    (configured,) = daemon.records("low-1", Configured)
+    assert isinstance(configured.event, Configured)
+    assert configured.event.settings.insisted == {"divergence": Reaction.SAY}
+    daemon.kill()
+    daemon.start()

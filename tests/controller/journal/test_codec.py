@@ -110,7 +110,7 @@ def test_other_events_round_trip(event: Any) -> None:
 def test_settings_round_trip_whole() -> None:
     reactions = Reactions(plateau=Reaction.PROBE, spike=Reaction.OFF)
     made = CoreSettings(
-        guard=GuardSettings(0.5, 0.05, 5),
+        guard=GuardSettings(0.5, 0.05, 0.2, 5),
         limits=Limits(4.0, 6, 0.25, 0.2, 10),
         search=SearchSettings(Reuse.NEVER),
         reactions=reactions,
