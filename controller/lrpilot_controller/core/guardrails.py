@@ -130,8 +130,8 @@ class Guardrails:
         if view.lr <= 0:
             return min(max(factor, 1 / widest), widest)
         # The largest change counts from an LR that the run has proven.
-        proven = min(view.raised_from or view.lr, view.lr)
-        factor = min(max(factor, proven / view.lr / widest), widest)
+        proven = 1.0 if view.raised_from is None else min(view.raised_from / view.lr, 1.0)
+        factor = min(max(factor, proven / widest), widest)
         low, high = view.attempt.min_lr / view.lr, view.attempt.max_lr / view.lr
         # An LR that the user's own schedule moved out of the bounds is not pushed back by us.
         return min(max(factor, min(low, 1.0)), max(high, 1.0))

@@ -3,6 +3,7 @@
 The corpus and its scorer are vendored as they are (`corpus/README.md`: provenance, labels, rules).
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,9 @@ class Scored:
 @cache
 def corpus() -> list[Stream]:
     """The 168 streams of the development half."""
-    streams: list[Stream] = score.load("dev")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the scorer leaves a file to be collected
+        streams: list[Stream] = score.load("dev")
     return streams
 
 

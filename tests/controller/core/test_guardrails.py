@@ -258,3 +258,12 @@ def test_no_factor_passes_the_bounds(lr: float, asked: float, widest: float) -> 
     after = lr * decision.factor
     if ATTEMPT.min_lr <= lr <= ATTEMPT.max_lr:
         assert ATTEMPT.min_lr * (1 - 1e-12) <= after <= ATTEMPT.max_lr * (1 + 1e-12)
+
+
+def test_the_largest_change_counts_from_an_lr_that_the_run_has_proven() -> None:
+    wide = replace(ATTEMPT, min_lr=1e-9)
+    raised = view(lr=1.0, attempt=wide, raised_from=0.01)
+    limits = Limits(max_factor=10.0)
+    assert allowed(raised, replace(ROLLBACK, factor=0.01), limits).factor == pytest.approx(0.01)
+    assert allowed(raised, replace(ROLLBACK, factor=1e-6), limits).factor == pytest.approx(1e-3)
+    assert allowed(view(attempt=wide), replace(ROLLBACK, factor=1e-6), limits).factor == 0.1

@@ -31,6 +31,9 @@ MEMORY: Final = 1 / 16
 """Weight of a new report in the average and in the average of that: together they follow a descent
 without a lag (Brown's double exponential smoothing), and a spike of a few reports slowly."""
 
+APART: Final = 16
+"""Reports between two spikes: what comes sooner after the last one is the same story."""
+
 BACK: Final = 0.5
 """A spike is over once this share of its height is gone and it stands out no more; a rise after
 that is another spike."""
@@ -50,6 +53,7 @@ class SpikeDetector(SlotState):
         "_highest",
         "_lagging",
         "_last",
+        "_last_one",
         "_on",
         "_peak",
         "_start",
@@ -58,6 +62,7 @@ class SpikeDetector(SlotState):
     _state = (
         "count",
         "last",
+        "last_one",
         "before",
         "average",
         "lagging",
@@ -82,6 +87,7 @@ class SpikeDetector(SlotState):
         self._highest = 0.0  # excess in this window
         self._excesses: list[float] = []  # of the last windows
         self._usual = 0.0  # the middle one of them
+        self._last_one = -APART  # the report that stood out last
         self._on = False
         self._foot = 0.0  # level and highest loss of the spike that is on
         self._peak = 0.0
@@ -131,7 +137,9 @@ class SpikeDetector(SlotState):
         if not stands_out:
             return False
         self._on, self._foot, self._peak = True, level, loss
-        return True
+        apart = self._count - self._last_one > APART
+        self._last_one = self._count
+        return apart
 
     def _learn(self, middle: float, level: float, excess: float, far: float | None) -> None:
         if excess > self._highest:

@@ -82,9 +82,17 @@ def test_a_small_rise_matters_to_nobody(seed: int) -> None:
 @over_seeds
 def test_what_happens_all_the_time_is_no_spike_any_more(seed: int) -> None:
     losses = noisy(power_law(2400), seed)
-    for step in range(600, 2400, 8):
+    for step in range(600, 2400, 20):
         losses[step] += 2.0
     assert spikes(losses)[-1] < 600 + 8 * 32
+
+
+@over_seeds
+def test_a_series_of_spikes_is_told_once(seed: int) -> None:
+    losses = noisy(power_law(1200), seed)
+    for step in range(600, 1200, 5):
+        losses[step] += 2.0
+    assert spikes(losses) == [600]
 
 
 def test_a_constant_loss_and_the_last_digit_of_a_float32() -> None:
