@@ -252,7 +252,8 @@ class Watch:
             if decision.signal is not None:
                 view.lasted = decision.signal.since - view.began
             view.began = receipt.applied_step
-            self._on_trial = receipt.applied_step + view.time_scale
+            if decision.signal is None or decision.signal.kind is not SignalKind.TOO_HIGH:
+                self._on_trial = receipt.applied_step + view.time_scale
             count = view.rollbacks_to
             count[decision.restore_snapshot] = count.get(decision.restore_snapshot, 0) + 1
             if proven is not None and proven.id == decision.restore_snapshot:

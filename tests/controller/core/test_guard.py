@@ -48,7 +48,7 @@ RAISED = Signal(
     516,
     500,
     0.9,
-    {"level_before": 0.5, "level": 0.9, "lr": 1.0, "healthy_lr": 0.1},
+    {"level_before": 0.5, "loss": 0.9, "lr": 1.0, "healthy_lr": 0.1},
 )
 
 

@@ -15,6 +15,8 @@ from lrpilot_controller.core.view import RunView
 # Cuts of one attempt for having learnt nothing after a rollback. It had blown up at a few times its
 # rate, so one still too high is likely; a run that learns slowly must not be cut for ever.
 MAX_IN_VAIN = 2
+SUSPECTED = 0.5
+"""Severity of `too_high` from which on it is more than a suspicion."""
 BAD_STATE = (SignalKind.NONFINITE, SignalKind.DIVERGENCE, SignalKind.TOO_HIGH)
 """Signals after which the state that training is in is not worth keeping."""
 
@@ -30,6 +32,8 @@ class GuardPolicy:
         if signal.kind is SignalKind.NONFINITE and signal.severity < 1:
             reason = f"one non-finite loss at step {signal.step}: noted, nothing changed"
             return Proposal(Action.NOTE, reason, signal)
+        if signal.kind is SignalKind.TOO_HIGH and signal.severity < SUSPECTED:
+            return None  # said; it is yet to be confirmed
         if signal.kind not in BAD_STATE:
             return reflex(view, signal, self._settings)
         if view.reactions.of(signal.kind) is Reaction.SEARCH:
@@ -116,7 +120,7 @@ def _seen_too_high(signal: Signal) -> str:
     if "healthy_lr" in seen:
         return (
             f"LR too high since it was raised from {seen['healthy_lr']:.3g} to {seen['lr']:.3g} at "
-            f"step {signal.since}: loss {seen['level']:.4g}, before {seen['level_before']:.4g}"
+            f"step {signal.since}: loss {seen['loss']:.4g}, before {seen['level_before']:.4g}"
         )
     start, peak, level = (seen.get(name, 0.0) for name in ("start", "peak", "level"))
     return f"LR too high: the loss jumped from {start:.4g} to {peak:.4g}, and is {level:.4g}"
