@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import click
 
-from lrpilot_controller.core.detectors import Detectors
 from lrpilot_controller.core.model import Signal, SignalKind
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal.plain import to_plain
+from lrpilot_controller.plugins import make_detectors
 from lrpilot_controller.streams import (
     BadInput,
     Names,
@@ -93,7 +93,7 @@ def detect(
         )
     if source != "tb" and tags != Tags():
         raise click.UsageError("--tag, --val-tag and --lr-tag need --from tb")
-    detectors = Detectors(total_steps, steps_per_epoch)
+    detectors = make_detectors(total_steps, steps_per_epoch)
     for reading in _readings(path, source, names, tags):
         for signal in detectors.update(
             reading.step, reading.train_loss, reading.val_loss, reading.lr

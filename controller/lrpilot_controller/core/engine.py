@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from lrpilot_controller.core.commands import Commands
 from lrpilot_controller.core.desk import Desk
+from lrpilot_controller.core.detectors import Detectors
 from lrpilot_controller.core.events import (
     Commanded,
     Configured,
@@ -35,7 +36,7 @@ from lrpilot_controller.core.policies.guard import GuardPolicy
 from lrpilot_controller.core.searches import Searches
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.view import RunView
-from lrpilot_controller.core.watch import Watch
+from lrpilot_controller.core.watch import MakeDetectors, Watch
 
 PolicyFactory = Callable[[CoreSettings], Policy]
 
@@ -51,11 +52,16 @@ class Engine:
     Args:
         settings: what a person may set, until the first `Configured`.
         policy: makes the policy; the guard unless given.
+        make_detectors: makes a run's detectors; the built-in ones unless given.
     """
 
     def __init__(
-        self, settings: CoreSettings | None = None, policy: PolicyFactory = guard_policy
+        self,
+        settings: CoreSettings | None = None,
+        policy: PolicyFactory = guard_policy,
+        make_detectors: MakeDetectors = Detectors,
     ) -> None:
+        self._make_detectors = make_detectors
         self._settings = settings or CoreSettings()
         self._make_policy = policy
         self._policy = policy(self._settings)
@@ -113,15 +119,16 @@ class Engine:
             view.rollbacks = last.view.rollbacks
             view.rolled_back_steps = last.view.rolled_back_steps
             view.frozen = last.view.frozen
-        self._live = _Live(view, self._policy, self._desk, self._settings)
+        watch = Watch(view, self._policy, self._desk, self._settings, self._make_detectors)
+        self._live = _Live(view, watch, self._desk, self._settings)
 
 
 class _Live:
     """One attempt: what arrives of it, handed to whom it concerns."""
 
-    def __init__(self, view: RunView, policy: Policy, desk: Desk, settings: CoreSettings) -> None:
+    def __init__(self, view: RunView, watch: Watch, desk: Desk, settings: CoreSettings) -> None:
         self.view = view
-        self.watch = Watch(view, policy, desk, settings)
+        self.watch = watch
         self.searches = Searches(view, self.watch, desk, settings)
         self.commands = Commands(view, self.watch, self.searches, desk)
         self._desk = desk

@@ -1,7 +1,7 @@
 """A run's own training, watched: signals, what was done about them, and what came of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lrpilot_controller.core.desk import Desk
@@ -32,6 +32,9 @@ from lrpilot_controller.core.snapshots import Snapshot, Snapshots
 from lrpilot_controller.core.swings import SwingCut
 from lrpilot_controller.core.view import RunView
 
+MakeDetectors = Callable[[int | None, int | None], Detectors]
+"""Makes detectors of a run's length and its steps per epoch, where they are known."""
+
 
 class Watch:
     """Follows one attempt; a program's samples never get here.
@@ -41,17 +44,26 @@ class Watch:
         policy: proposes what to do about a signal.
         desk: decides.
         settings: what a person may set.
+        make_detectors: makes a run's detectors.
 
     Attributes:
         wanted: programs that the policy asks for, until somebody takes them up.
     """
 
-    def __init__(self, view: RunView, policy: Policy, desk: Desk, settings: CoreSettings) -> None:
+    def __init__(
+        self,
+        view: RunView,
+        policy: Policy,
+        desk: Desk,
+        settings: CoreSettings,
+        make_detectors: MakeDetectors = Detectors,
+    ) -> None:
         self._view = view
         self._policy = policy
         self._desk = desk
         self._settings = settings
-        self._detectors = Detectors(view.attempt.total_steps, view.attempt.steps_per_epoch)
+        self._make_detectors = make_detectors
+        self._detectors = self._begin_detectors()
         self._snapshots = Snapshots(proof_steps=view.time_scale // 2)
         self._probation: Probation | None = None
         self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
@@ -59,6 +71,10 @@ class Watch:
         self._postponed: Signal | None = None  # until a spike is over
         self._swing_cut: SwingCut | None = None  # on probation
         self.wanted: Experiment | None = None
+
+    def _begin_detectors(self) -> Detectors:
+        attempt = self._view.attempt
+        return self._make_detectors(attempt.total_steps, attempt.steps_per_epoch)
 
     def configure(self, policy: Policy, settings: CoreSettings) -> None:
         """A person set something anew."""
@@ -125,9 +141,9 @@ class Watch:
     def begin_anew(self, references: Sequence[float], out: list[Output]) -> None:
         """A search is over: training goes on from another state, and `references` are the losses
         that it began from."""
-        view, attempt = self._view, self._view.attempt
+        view = self._view
         self.end(out)
-        self._detectors = Detectors(attempt.total_steps, attempt.steps_per_epoch)
+        self._detectors = self._begin_detectors()
         for loss in references:
             self._detectors.update(view.step, loss, None, view.lr)
         self._snapshots.rolled_back()

@@ -34,6 +34,7 @@ from lrpilot_controller.errors import JournalError, Superseded
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.journal.codec import identical
 from lrpilot_controller.journal.writer import JournalWriter
+from lrpilot_controller.plugins import make_detectors
 from lrpilot_controller.server.commands import check, no_session, told
 from lrpilot_controller.server.live import Link, LiveRun, admit, newer
 from lrpilot_controller.server.priors import Priors, answer_of
@@ -182,7 +183,7 @@ class Runs:
 
     def _replay(self, key: RunKey) -> tuple[LiveRun, list[Output]]:
         """The run as its journal tells it, and the outputs that the journal does not hold yet."""
-        run = LiveRun(key, Engine())
+        run = LiveRun(key, Engine(make_detectors=make_detectors))
         replay = Replay(run.take)
         for record in self._journal.records(key):
             replay.take(record.n, record.event)

@@ -22,6 +22,7 @@ from lrpilot_controller.core.replay import Difference, Made, Replay
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.journal.codec import identical, kind_names
 from lrpilot_controller.journal.plain import to_plain
+from lrpilot_controller.plugins import make_detectors
 
 ROW_KINDS = (SignalSeen, Decided, Refused)
 """What a comparison is about, in the order of one step."""
@@ -84,7 +85,7 @@ class Row:
 
 def check(run: RunKey, records: Iterable[Record]) -> Check:
     """Replay a run's records; the settings that its daemon had are among them."""
-    replay = Replay(Engine().feed)
+    replay = Replay(Engine(make_detectors=make_detectors).feed)
     for record in records:
         replay.take(record.n, record.event)
     difference = replay.difference(identical)
@@ -99,7 +100,7 @@ def compare(run: RunKey, records: Iterable[Record], config: Config) -> list[Row]
     The inputs stay those of the recorded run, losses and the trainer's answers, also after the
     first difference. What the training code asked for stays too, within the other limits.
     """
-    replay = Replay(Engine(config.settings_of(run)).feed)
+    replay = Replay(Engine(config.settings_of(run), make_detectors=make_detectors).feed)
     for record in records:
         replay.take(record.n, _under(config, run, record.event))
     recorded, other = _by_step(replay.recorded), _by_step(replay.replayed)

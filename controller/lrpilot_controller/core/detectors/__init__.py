@@ -34,8 +34,8 @@ class Detectors:
     """All detectors of one run, as one.
 
     Args:
-        total_steps: The run's length where it is known. No built-in detector needs it.
-        steps_per_epoch: The epoch's length where it is known. Likewise.
+        total_steps: The run's length where it is known: a short one is judged sooner.
+        steps_per_epoch: The epoch's length where it is known: windows then hold whole epochs.
         extra: Detectors of plugins; they see each report after the built-in ones.
 
     Raises:
@@ -52,7 +52,7 @@ class Detectors:
         self.steps_per_epoch = steps_per_epoch
         self._divergence = DivergenceDetector()
         self._spike = SpikeDetector()
-        self._too_high = TooHighDetector()
+        self._too_high = TooHighDetector(total_steps)
         self._oscillation = OscillationDetector()
         self._detectors: tuple[Detector, ...] = (
             NonFiniteDetector(),
@@ -60,7 +60,7 @@ class Detectors:
             self._spike,
             self._too_high,
             self._oscillation,
-            TrendDetector(),
+            TrendDetector(steps_per_epoch),
             OverfitDetector(),
             *extra,
         )

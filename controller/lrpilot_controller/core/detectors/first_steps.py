@@ -46,11 +46,20 @@ DIFFERENCES: Final = 48
 PAIR: Final = sqrt(2)
 
 
+SHARE: Final = 3
+"""A run whose length is known is not let go on for more than one part in so many of it."""
+
+
 class FirstSteps(SlotState):
-    """Judges the first reports of a run."""
+    """Judges the first reports of a run.
+
+    Args:
+        total_steps: The run's length where it is known.
+    """
 
     __slots__ = (
         "_before",
+        "_confirmed_at",
         "_count",
         "_crest",
         "_differences",
@@ -65,6 +74,7 @@ class FirstSteps(SlotState):
         "_usual",
     )
     _state = (
+        "confirmed_at",
         "over",
         "suspected",
         "lost",
@@ -80,7 +90,9 @@ class FirstSteps(SlotState):
         "differences",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, total_steps: int | None = None) -> None:
+        share = CONFIRMED if total_steps is None else total_steps // (SHARE * BLOCK)
+        self._confirmed_at = BLOCK * min(max(share, LAST + 2), CONFIRMED)
         self._count = 0
         self._start = 0.0
         self._last = 0.0
@@ -152,7 +164,7 @@ class FirstSteps(SlotState):
 
     def _confirm(self, step: int, level: float, crest: float) -> Signal | None:
         self._usual = max(self._usual, crest)
-        if self._count < CONFIRMED * BLOCK:
+        if self._count < self._confirmed_at:
             return None
         self._over = True
         jump, gained = self._peak - self._start, self._start - level

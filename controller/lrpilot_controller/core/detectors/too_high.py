@@ -24,14 +24,19 @@ from lrpilot_controller.core.model import Signal
 
 
 class TooHighDetector(SlotState):
-    """Raises two signals at most for the first steps, and one for each raise of the rate."""
+    """Raises two signals at most for the first steps, and one for each raise of the rate.
+
+    Args:
+        total_steps: The run's length where it is known.
+    """
 
     name = "too_high"
-    __slots__ = ("_first", "_over", "_raised")
+    __slots__ = ("_first", "_over", "_raised", "_total_steps")
     _state = ("first", "raised", "over")
 
-    def __init__(self) -> None:
-        self._first = FirstSteps()
+    def __init__(self, total_steps: int | None = None) -> None:
+        self._total_steps = total_steps
+        self._first = FirstSteps(total_steps)
         self._raised = Raised()
         self._over = False  # the first steps
 
@@ -46,7 +51,7 @@ class TooHighDetector(SlotState):
         """Takes one report; see `Detector.update`."""
         moved = lr is not None and lr != self._raised.lr and 0.0 < lr < LIMIT
         if moved and lr is not None and self._raised.see_rate(step, lr) and not self._over:
-            self._first = FirstSteps()  # of what this rate does from here on
+            self._first = FirstSteps(self._total_steps)  # of what this rate does from here on
         if train_loss is None:
             return NO_SIGNALS
         if (loss := finite(train_loss)) is None:

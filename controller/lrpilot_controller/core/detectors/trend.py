@@ -21,7 +21,7 @@ from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
 from lrpilot_controller.core.detectors.level import LIMIT
-from lrpilot_controller.core.detectors.windows import ROUNDING, WINDOW, Windows, line, middle
+from lrpilot_controller.core.detectors.windows import ROUNDING, Windows, line, middle, whole_epochs
 from lrpilot_controller.core.model import Signal, SignalKind
 
 MOST: Final = 32
@@ -105,6 +105,9 @@ class TrendDetector(SlotState):
     """Raises `plateau` once per plateau, and `too_low` once per learning rate.
 
     After a plateau the next one needs a clear descent, or another learning rate, in between.
+
+    Args:
+        steps_per_epoch: The epoch's length where it is known: a sawtooth is then no trend.
     """
 
     name = "trend"
@@ -131,8 +134,8 @@ class TrendDetector(SlotState):
         "first_lr",
     )
 
-    def __init__(self) -> None:
-        self._windows = Windows()
+    def __init__(self, steps_per_epoch: int | None = None) -> None:
+        self._windows = Windows(whole_epochs(steps_per_epoch))
         self._lr: float | None = None
         self._begin(None)
 
@@ -208,7 +211,7 @@ class TrendDetector(SlotState):
 
     def _look(self, share: float) -> Look | None:
         """The newest share of the time against what came before; None where that tells nothing."""
-        count, width = len(self._blocks), self._width * WINDOW
+        count, width = len(self._blocks), self._width * self._windows.size
         look = max(SHORTEST, round(share * count))
         before = self._before(count - look)
         if before <= ROUNDING * abs(self._blocks[-1]):
@@ -237,7 +240,7 @@ class TrendDetector(SlotState):
         return (start - best[-1]) / log(last / first)
 
     def _too_low(self, step: int) -> Signal | None:
-        count, width = len(self._blocks), self._width * WINDOW
+        count, width = len(self._blocks), self._width * self._windows.size
         if self._straight or count < STRAIGHT_BLOCKS:
             return None
         half = count // 2

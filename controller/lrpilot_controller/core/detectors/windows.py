@@ -26,14 +26,35 @@ def finite(loss: float) -> float | None:
     return LIMIT if loss > 0 else -LIMIT
 
 
+LONGEST_EPOCH: Final = 8 * WINDOW
+"""Reports; a window of a longer epoch would come too seldom."""
+
+
+def whole_epochs(steps_per_epoch: int | None) -> int:
+    """The size of windows that hold whole epochs, as near to `WINDOW` as that allows.
+
+    What a loss does within each epoch (batches in one order, a net that remembers the last one) is
+    then the same in every window.
+    """
+    if steps_per_epoch is None or not 1 < steps_per_epoch <= LONGEST_EPOCH:
+        return WINDOW
+    return steps_per_epoch * -(-WINDOW // steps_per_epoch)
+
+
 class Windows(SlotState):
-    """Collects finite losses; every `WINDOW` of them make a window."""
+    """Collects finite losses; every `size` of them make a window."""
 
-    __slots__ = ("_losses",)
-    _state = ("losses",)
+    __slots__ = ("_losses", "_size")
+    _state = ("size", "losses")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = WINDOW) -> None:
+        self._size = size
         self._losses: list[float] = []
+
+    @property
+    def size(self) -> int:
+        """Reports in a window."""
+        return self._size
 
     def add(self, loss: float) -> list[float] | None:
         """Take the next loss; the losses of the window that it completes, if it does."""
@@ -44,7 +65,7 @@ class Windows(SlotState):
             loss = kept
         losses = self._losses
         losses.append(loss)
-        if len(losses) < WINDOW:
+        if len(losses) < self._size:
             return None
         self._losses = []
         return losses

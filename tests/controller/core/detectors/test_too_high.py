@@ -31,6 +31,13 @@ def test_a_jump_that_settles_at_a_bad_level(seed: int) -> None:
 
 
 @over_seeds
+def test_in_a_short_run_it_is_confirmed_after_a_third(seed: int) -> None:
+    losses = TRANSFORMER + noisy([3.0] * 400, seed, 0.25)
+    _, confirmed = signals(TooHighDetector(total_steps=500), losses)
+    assert confirmed.step < 167
+
+
+@over_seeds
 def test_what_is_made_good_after_a_hundred_reports_is_not_confirmed(seed: int) -> None:
     rough = [2.3, 2.6, 3.4, 3.1, 2.8, *[2.3] * 75, *[max(0.8, 2.3 - 0.02 * t) for t in range(300)]]
     found = signals(TooHighDetector(), noisy(rough, seed, 0.05))

@@ -127,6 +127,25 @@ def test_the_evidence_can_be_checked() -> None:
     assert signal.since == pytest.approx(signal.step - seen["reports"], abs=1)
 
 
+@over_seeds
+def test_where_the_epoch_is_known_its_sawtooth_hides_no_plateau(seed: int) -> None:
+    descent = power_law(600)
+    flat = [*descent, *[descent[-1]] * 1200]
+    sawtooth = noisy(added(flat, 0, lambda t: 0.06 * (t % 90) / 90), seed, 0.005)
+    known = TrendDetector(steps_per_epoch=90)
+    found = steps(signals(known, sawtooth), SignalKind.PLATEAU)
+    assert found
+    assert 600 < found[0] < 1400
+    falling = noisy(added(power_law(2000), 0, lambda t: 0.06 * (t % 90) / 90), seed, 0.005)
+    assert steps(signals(TrendDetector(steps_per_epoch=90), falling), SignalKind.PLATEAU) == []
+
+
+@pytest.mark.parametrize("epoch", [None, 0, 1, 7, 32, 33, 256, 257, 10**9])
+def test_any_epoch_length_will_do(epoch: int | None) -> None:
+    losses = noisy([*power_law(800), *[power_law(800)[-1]] * 1600], 1, 0.005)
+    assert steps(signals(TrendDetector(epoch), losses), SignalKind.PLATEAU)
+
+
 # -- too low -----------------------------------------------------------------------------------
 
 
