@@ -6,6 +6,7 @@ Every arm trains the same weights on the same batches, with a metric or a gradie
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,11 +16,12 @@ from benchmarks.quality.outcome import Outcome
 from benchmarks.quality.peers import judged, seeded
 from benchmarks.quality.tasks import Task
 
-from .scenario import Scenario
+from .scenario import UNTOUCHED, Scenario
 
 METRIC_EVERY = 10  # steps between two reports to ReduceLROnPlateau
 PATIENCE = 5
 CLIP_NORM = 1.0
+FORESEEN_COST = 50  # steps, as LRPilot's rescues take about
 STOP_RATIO = 3.0
 STOP_SMOOTHING = 0.98
 
@@ -165,10 +167,30 @@ def stop(run: Scenario) -> Outcome:
     return Outcome(judged(job, healthy=True), note=note)
 
 
+def foreseen(run: Scenario) -> Outcome:
+    """What the best rescue could do that costs `FORESEEN_COST` steps: no step at the wrong LR.
+
+    The LR is 0 for so long from the jump on, and as it should be after that.
+    """
+    job, tuned = run.job(), replace(run, factor=UNTOUCHED)
+    optimizer = job.make_optimizer(run.lr)
+    cost = 0 if run.factor == UNTOUCHED else FORESEEN_COST
+    steps = itertools.count()
+
+    def before() -> None:
+        if run.jump <= next(steps) < run.jump + cost:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.0
+
+    fit(tuned, job, optimizer, before)
+    return Outcome(judged(job, healthy=True))
+
+
 ARMS: dict[str, Callable[[Scenario], Outcome]] = {
     "nothing": nothing,
     "plateau": plateau,
     "clip": clip,
     "zclip": zclip,
     "stop": stop,
+    "foreseen": foreseen,
 }
