@@ -44,12 +44,15 @@ class Variant:
     ablation: str | None = None
 
 
+# The guard's answers to blow-ups alone: what else it does in mid-run must be better than that.
+STILL = '[signals]\noscillation = "say"\ntoo_high = "say"\n'
 USES = {
     "lrpilot": Variant(),
     "lrpilot-plain": Variant(replay=False),
     "lrpilot-trust": Variant(earlier=True, config='[search]\nreuse = "trust"\n'),
     "lrpilot-check": Variant(earlier=True),
     "lrpilot-guard": Variant(search=False, replay=False),
+    "lrpilot-still": Variant(search=False, replay=False, config=STILL),
 }
 ABLATED = {name: Variant(ablation=name) for name in ABLATIONS}
 VARIANTS = USES | ABLATED
