@@ -20,7 +20,8 @@ class Snapshots:
     """At most two, as in the trainer: the newest proven one, and one that waits for its proof.
 
     A snapshot is proven once `proof_steps` samples after it were healthy without a break: one
-    that was taken a step before a blow-up is poisoned already.
+    that was taken a step before a blow-up is poisoned already. Where the blow-up has a known cause
+    it is enough that the snapshot is older.
     """
 
     def __init__(self, proof_steps: int) -> None:
@@ -42,8 +43,15 @@ class Snapshots:
         if self._pending is None:
             return None
         self._healthy = self._healthy + 1 if healthy else 0
-        if self._healthy < self._proof_steps:
-            return None
+        return self._prove() if self._healthy >= self._proof_steps else None
+
+    def prove_before(self, step: int) -> int | None:
+        """What went wrong began at `step`; the id of the snapshot that waited and is older."""
+        older = self._pending is not None and self._pending.step <= step
+        return self._prove() if older else None
+
+    def _prove(self) -> int:
+        assert self._pending is not None
         self.proven, self._pending = self._pending, None
         return self.proven.id
 

@@ -179,6 +179,8 @@ class Watch:
         if signal.kind not in BAD_STATE and self._must_wait:
             self._postponed = signal
             return False
+        if signal.kind in BAD_STATE:
+            self._trust_before_raise(out)
         proposal = self._policy.decide(view, signal)
         if isinstance(proposal, Experiment):
             self.wanted = proposal
@@ -198,6 +200,13 @@ class Watch:
             view.last_note_step = view.step
         self.interrupted_by(verdict, out)
         return True
+
+    def _trust_before_raise(self, out: list[Output]) -> None:
+        """A raise of the LR is to blame: the state before it needs no further proof."""
+        at = self._detectors.raised_at
+        if at is not None and (proven := self._snapshots.prove_before(at)) is not None:
+            self._newest(proven)
+            out.append(SnapshotProven(self._view.attempt.id, proven))
 
     @property
     def _must_wait(self) -> bool:

@@ -11,7 +11,7 @@ from lrpilot_controller.core.model import Action, Decision, Mode, SignalKind
 from lrpilot_controller.core.plans import PlanKind
 from support.searcher import BASE, Searcher
 from support.simulated import Bowl
-from support.streams import ATTEMPT, Trainer, decisions, outcomes, refusals, signals
+from support.streams import ATTEMPT, Trainer, decisions, outcomes, proven, refusals, signals
 
 
 def noise(count: int, level: float = 0.5, sd: float = 0.02, seed: int = 0) -> list[float]:
@@ -118,6 +118,26 @@ def test_after_a_raise_the_run_goes_back_to_where_it_was_healthy() -> None:
         trainer.apply(decision)
         trainer.lr = native
         trainer.train(noise(60))
+
+
+def test_a_snapshot_from_before_a_raise_needs_no_further_proof() -> None:
+    trainer = started()
+    trainer.snapshot(2)
+    trainer.train(noise(5))  # too few to prove it, but the raise comes after it
+    trainer.lr *= 10.0
+    found = trainer.train(noise(10, level=1.0, sd=0.1))
+    (decision,) = decisions(found)
+    assert proven(found) == [2]
+    assert decision.restore_snapshot == 2
+
+
+def test_one_from_after_the_raise_is_not_trusted() -> None:
+    trainer = started()
+    trainer.lr *= 10.0
+    trainer.train(noise(2, level=0.6))
+    trainer.snapshot(2)
+    (decision,) = decisions(trainer.train(noise(20, level=1.0, sd=0.1)))
+    assert decision.restore_snapshot == 1
 
 
 # -- trials

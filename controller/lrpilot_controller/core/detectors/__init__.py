@@ -130,6 +130,11 @@ class Detectors:
         return self._too_high.raised_from
 
     @property
+    def raised_at(self) -> int | None:
+        """The step of that raise."""
+        return self._too_high.raised_at
+
+    @property
     def dispersion(self) -> float | None:
         """How widely the losses scatter about their trend; None before the first window."""
         return self._oscillation.dispersion

@@ -92,6 +92,11 @@ class Raised(SlotState):
         return self._healthy if lr is not None and lr >= RAISE * self._healthy > 0.0 else None
 
     @property
+    def since(self) -> int:
+        """The step of the last raise."""
+        return self._since
+
+    @property
     def lr(self) -> float | None:
         """The learning rate as last reported."""
         return self._lr

@@ -45,6 +45,11 @@ class TooHighDetector(SlotState):
         """The highest healthy rate, where it was raised far above that just now."""
         return self._raised.raised_from
 
+    @property
+    def raised_at(self) -> int | None:
+        """The step of that raise."""
+        return self._raised.since if self.raised_from is not None else None
+
     def update(
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
     ) -> Sequence[Signal]:
