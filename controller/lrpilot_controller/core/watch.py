@@ -87,9 +87,7 @@ class Watch:
     def trained(self, step: int, loss: float, out: list[Output]) -> None:
         """Take a train loss."""
         view = self._view
-        signals = self._detectors.update(step, loss, None, view.lr)
-        view.raised_from = self._detectors.raised_from
-        self._judge(signals, out)
+        self._judge(self._detectors.update(step, loss, None, view.lr), out)
         if self._probation and (outcome := self._probation.update(loss)):
             self._probation = None
             out.append(OutcomeMeasured(outcome))
@@ -180,6 +178,7 @@ class Watch:
             self._postponed = signal
             return False
         if signal.kind in BAD_STATE:
+            view.raised_from = self._detectors.raised_from
             self._trust_before_raise(out)
         proposal = self._policy.decide(view, signal)
         if isinstance(proposal, Experiment):
