@@ -96,8 +96,10 @@ class Watch:
         healthy = math.isfinite(loss) and self._detectors.healthy
         if view.in_flight is not None:
             return
-        # Nor is a state above the start worth keeping while the first steps are judged.
-        worthy = healthy and (self._detectors.gained or not self._detectors.watching)
+        # Nor is a state worth keeping above the start, or after a jump that is not made good, while
+        # the first steps are judged.
+        seen = self._detectors
+        worthy = healthy and not seen.doubtful and (seen.gained or not seen.watching)
         if (proven := self._snapshots.update(worthy)) is not None:
             self._newest(proven)
             out.append(SnapshotProven(view.attempt.id, proven))

@@ -195,3 +195,32 @@ def test_nothing_is_tried_by_itself_in_other_modes(mode: Mode) -> None:
     run = plateaued(mode=mode)
     assert run.todo == []
     assert any(f"mode is {mode}" in reason for reason in refusals(run.outputs))
+
+
+# -- the first steps
+
+
+JUMPED = [4.6, 5.3, 9.9, 21.0, 10.4, 6.4, 5.4, 5.0, 5.2, 5.2, 4.5, 3.8, 3.6]
+
+
+def test_a_rate_too_high_from_the_start_leads_back_to_the_start() -> None:
+    trainer = Trainer(replace(ATTEMPT, total_steps=2000))
+    trainer.snapshot(1, proven=True)
+    trainer.train([*JUMPED, *noise(40, 3.0, 0.25)])
+    trainer.snapshot(2)  # of a state that is spoiled, however calm the loss is
+    found = trainer.train(noise(200, 3.0, 0.25, seed=1))
+    (decision,) = decisions(found)
+    assert proven(found) == []
+    assert (decision.action, decision.restore_snapshot) == (Action.ROLLBACK, 1)
+    assert decision.factor == pytest.approx(0.1)
+    assert len([s for s in signals(found) if s.kind is SignalKind.TOO_HIGH]) == 2
+
+
+def test_a_jump_that_is_made_good_changes_nothing_and_snapshots_are_proven_after_it() -> None:
+    trainer = Trainer(replace(ATTEMPT, total_steps=2000))
+    trainer.snapshot(1, proven=True)
+    trainer.train([2.3, 2.5, 2.8, 2.6, *falling(50)])
+    trainer.snapshot(2)
+    found = trainer.train(falling(300)[50:])
+    assert proven(found) == [2]
+    assert decisions(found) == []

@@ -125,6 +125,11 @@ class Detectors:
         return self._spike.on
 
     @property
+    def doubtful(self) -> bool:
+        """Whether the run has yet to make good a jump in its first steps: 192 reports at most."""
+        return self._too_high.doubtful
+
+    @property
     def raised_from(self) -> float | None:
         """The highest healthy rate, where it was raised far above that within 64 reports."""
         return self._too_high.raised_from

@@ -112,12 +112,17 @@ class FirstSteps(SlotState):
         """Whether it will never have anything to say any more."""
         return self._over
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the run has yet to make good how far its loss has jumped."""
+        return not self._over and self._start - self._before < self._peak - self._start
+
     def add(self, step: int, loss: float) -> Signal | None:
         """Takes a loss; the signal that it completes."""
         self._lost = False
         count = self._count = self._count + 1
         if count == 1:
-            self._start = self._peak = self._last = loss
+            self._start = self._before = self._peak = self._last = loss
             self._since = step
             return None
         pair = loss / 2 + self._last / 2

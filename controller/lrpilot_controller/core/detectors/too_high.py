@@ -50,6 +50,11 @@ class TooHighDetector(SlotState):
         """The step of that raise."""
         return self._raised.since if self.raised_from is not None else None
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the run's first steps may yet prove to have been at a rate too high."""
+        return self._first.doubtful
+
     def update(
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
     ) -> Sequence[Signal]:
