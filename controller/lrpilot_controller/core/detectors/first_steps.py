@@ -34,6 +34,9 @@ UNUSUAL: Final = 2.0
 """Times what pairs of reports rise above their level by themselves, before it is confirmed: noise
 with a heavy tail does all the time what other noise never does."""
 
+MOST_SUSPICIOUS: Final = 0.49
+"""Severity of a suspicion at most. Beside a huge jump its noise vanishes, and a half is certain."""
+
 LEARNS: Final = 0.25
 """Share of the jump that a run which learns makes good before the suspicion is confirmed."""
 
@@ -165,7 +168,8 @@ class FirstSteps(SlotState):
         self._over = last and not self._suspected
         if not self._suspected:
             return None
-        return self._signal(step, level, 0.5 * jump / (jump + max(gained, 0.0) + error))
+        share = jump / (jump + max(gained, 0.0) + error) if jump > 0.0 else 0.0
+        return self._signal(step, level, MOST_SUSPICIOUS * share)
 
     def _confirm(self, step: int, level: float, crest: float) -> Signal | None:
         self._usual = max(self._usual, crest)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
-from lrpilot_controller.core.detectors.level import MEAN_DIFFERENCE_TO_SD
+from lrpilot_controller.core.detectors.level import MEAN_DIFFERENCE_TO_SD, TINY
 from lrpilot_controller.core.detectors.windows import ROUNDING, finite, median
 from lrpilot_controller.core.model import Signal, SignalKind
 
@@ -90,7 +90,7 @@ class OverfitDetector(SlotState):
             difference = abs(loss - self._last[-1])
             self._noise += (difference - self._noise) * max(NOISE, 1.0 / (self._count - 1))
         self._last = [*self._last[-2:], loss]
-        if self._count < len(self._last) or len(self._last) < 3:
+        if self._count < 3:
             return NO_SIGNALS
         level = median(self._last)
         if self._count == 3:
@@ -104,7 +104,7 @@ class OverfitDetector(SlotState):
     def _judge(self, step: int, level: float) -> Sequence[Signal]:
         gained = self._start - self._best
         sd = MEAN_DIFFERENCE_TO_SD * self._noise
-        clear = max(NOISES * sd, SHARE * gained, ROUNDING * abs(level))
+        clear = max(NOISES * sd, SHARE * gained, ROUNDING * abs(level), TINY)
         learning = self._trained > 0 and self._train < self._train_then
         if level - self._best <= clear or not learning:
             self._row = 0 if self._row < IN_A_ROW else self._row  # told already

@@ -13,7 +13,7 @@ from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
 from lrpilot_controller.core.detectors.divergence import SLACK
-from lrpilot_controller.core.detectors.level import RESOLUTION
+from lrpilot_controller.core.detectors.level import RESOLUTION, TINY
 from lrpilot_controller.core.detectors.windows import WINDOW, finite, median
 from lrpilot_controller.core.model import Signal, SignalKind
 
@@ -35,8 +35,9 @@ APART: Final = 16
 """Reports between two spikes: what comes sooner after the last one is the same story."""
 
 BACK: Final = 0.5
-"""A spike is over once this share of its height is gone and it stands out no more; a rise after
-that is another spike."""
+"""A spike is over once this share of its height is gone, or the level has come up to there: then it
+is no moment, but where the loss now is. Nor may it stand out any more; a rise after that is another
+spike."""
 
 
 class SpikeDetector(SlotState):
@@ -120,19 +121,20 @@ class SpikeDetector(SlotState):
         if (gained := SLACK * (self._start - self._best)) > far:
             far = gained
         if far == 0.0:
-            far = RESOLUTION * abs(level)  # the first loss that differs: rounding is no spike
+            # The first loss that differs: rounding is no spike.
+            far = max(RESOLUTION * abs(level), TINY)
         known = len(self._excesses) >= FEWEST
-        found = known and self._judge(loss, level, excess > far)
+        found = known and self._judge(loss, level, stands_out=excess > far)
         self._learn(middle, level, excess, far if known else None)
         return (self._signal(step, loss, level, excess, far),) if found else NO_SIGNALS
 
-    def _judge(self, loss: float, level: float, stands_out: bool) -> bool:
+    def _judge(self, loss: float, level: float, *, stands_out: bool) -> bool:
         """Whether a spike begins here."""
         if self._on:
             if loss > self._peak:
                 self._peak = loss
             half_way = self._foot + BACK * (self._peak - self._foot)
-            self._on = stands_out or loss > half_way
+            self._on = stands_out or (loss > half_way and level < half_way)
             return False
         if not stands_out:
             return False

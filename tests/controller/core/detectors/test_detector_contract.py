@@ -144,6 +144,25 @@ def test_takes_any_numbers_and_stays_finite(
 
 
 @every_detector
+@pytest.mark.parametrize("constant", [0.0, 1.0, -3.0, 1e-320, 1e300])
+@given(tail=st.lists(st.sampled_from((*ODD, 1.0, -1.0)), min_size=8, max_size=60))
+@settings(max_examples=20, deadline=None)
+def test_a_loss_that_was_constant_for_long_may_do_anything_then(
+    make: Callable[[], Detector], constant: float, tail: list[float]
+) -> None:
+    """Without noise or a range there is nothing to divide by."""
+    falling = [(2.0 - step, constant, 0.1) for step in range(40)]
+    both = [(constant, constant, 0.1)] * 200
+    for reports in (
+        both + [(loss, loss, 0.1) for loss in tail],
+        falling + [(-40.0 - step, loss, 0.1) for step, loss in enumerate(tail)],
+    ):
+        for signal in play(make(), reports):
+            assert 0.0 <= signal.severity <= 1.0
+            assert all(math.isfinite(value) for value in signal.evidence.values())
+
+
+@every_detector
 @given(
     scale=st.floats(1e-6, 1e6),
     offset=st.floats(-1e3, 1e3),  # in units of the scale, so that the digits suffice

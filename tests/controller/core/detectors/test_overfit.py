@@ -61,3 +61,11 @@ def test_without_a_training_loss_nothing_can_be_said() -> None:
     detector = OverfitDetector()
     for step in range(0, 2000, EVERY):
         assert not detector.update(step, None, 1.0 + 1e-3 * step, 0.1)
+
+
+def test_the_smallest_rise_there_is_means_nothing() -> None:
+    """Less than what a noise or a gain could be reckoned from."""
+    detector = OverfitDetector()
+    for step in range(60):
+        loss = 0.0 if step < 6 else 5e-324
+        assert not detector.update(step, 1.0 - 0.01 * step, loss, 0.1)

@@ -98,3 +98,19 @@ def test_a_series_of_spikes_is_told_once(seed: int) -> None:
 def test_a_constant_loss_and_the_last_digit_of_a_float32() -> None:
     assert spikes([2.3] * 500) == []
     assert spikes([2.3 * (1 + 2**-23 * (step % 7 == 0)) for step in range(500)]) == []
+
+
+@over_seeds
+def test_a_loss_that_stays_up_is_a_spike_no_more(seed: int) -> None:
+    """Other data, say: what waits for the end of a spike must not wait for ever."""
+    detector = SpikeDetector()
+    losses = noisy(added(power_law(1200), 300, lambda t: 0.8), seed)
+    losses[900] += 5.0
+    on = []
+    found = []
+    for step, loss in enumerate(losses):
+        found += detector.update(step, loss, None, 0.1)
+        on.append(detector.on)
+    assert on[300]
+    assert not any(on[500:900])
+    assert steps(found, SignalKind.SPIKE) == [300, 900]

@@ -51,6 +51,14 @@ def test_on_another_scale(seed: int, scale: float, offset: float) -> None:
     assert too_high([scale * loss + offset for loss in losses]) == too_high(losses)
 
 
+@pytest.mark.parametrize("peak", [21.0, 1e6, 1e20, 1e300])
+def test_a_suspicion_is_no_more_however_high_the_jump(peak: float) -> None:
+    """A squared error may jump by twenty orders of magnitude and come back."""
+    losses = [4.62, *[peak * 0.5**t for t in range(3)], *noisy([3.0] * 200, 0, 0.25)]
+    suspected, confirmed = signals(TooHighDetector(), losses)
+    assert suspected.severity < 0.5 <= confirmed.severity
+
+
 def test_an_explosion_into_nan_is_one_at_the_second_of_them() -> None:
     """SGD with momentum at ten times its best rate."""
     assert too_high([4.62, 4.02, 9.9, 9.63, 134.0, 4150.0, 1.3e5, *[math.nan] * 5]) == [8]
