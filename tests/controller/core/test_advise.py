@@ -84,6 +84,20 @@ def test_an_approved_decision_is_sent_with_its_number_as_it_is_judged_now(
     assert "no decision of it waits" in str(trainer.engine.why_not(approve(decision.id)))
 
 
+def test_a_raise_is_undone_in_full_though_it_is_approved_later() -> None:
+    """The rate that was found too high has not become a proven one meanwhile."""
+    trainer = Trainer(replace(ADVISED, max_lr=100 * LR))
+    trainer.snapshot(1, proven=True)
+    trainer.train(descent(400))
+    trainer.lr = 100 * LR
+    (decision,) = decisions(trainer.train([3.0 + 0.1 * (-1) ** t for t in range(8)]))
+    assert decision.factor == pytest.approx(0.01)
+    trainer.train([3.0 + 0.1 * (-1) ** t for t in range(20)])
+    trainer.feed(approve(decision.id))
+    assert trainer.decisions[-1].status is SENT
+    assert trainer.decisions[-1].factor == pytest.approx(0.01)
+
+
 def test_another_number_is_not_approved(trainer: Trainer) -> None:
     assert trainer.engine.why_not(approve(1)) == "no decision of it waits for approval"
     decision = proposed(trainer)

@@ -68,6 +68,12 @@ def test_after_a_raise_the_rate_goes_back_to_what_the_run_was_healthy_at(signal:
     assert (bare.action, bare.factor) == (Action.CUT, pytest.approx(0.01))
 
 
+@pytest.mark.parametrize("lr", [0.0, 0.005])
+def test_a_schedule_that_is_low_just_now_is_cut_as_ever(lr: float) -> None:
+    for snapshot in (3, None):
+        assert decide(NANS, snapshot=snapshot, lr=lr, raised_from=0.01).factor == RULE.factor
+
+
 def test_a_rate_too_high_is_no_reason_to_stop() -> None:
     spent = decide(JUMP, snapshot=1, rollbacks_spent=True)
     assert spent.action is Action.CUT

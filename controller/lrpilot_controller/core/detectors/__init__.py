@@ -131,7 +131,8 @@ class Detectors:
 
     @property
     def raised_from(self) -> float | None:
-        """The highest healthy rate, where it was raised far above that within 64 reports."""
+        """The highest healthy rate, where it was raised far above that within 64 reports, or was
+        found too high since and the loss is still up; else None."""
         return self._too_high.raised_from
 
     @property

@@ -16,7 +16,8 @@ AFTER: Final = 8
 """Reports whose mean is compared with the level before a raise."""
 
 WATCHED: Final = 8
-"""Such means that are watched after a raise: what comes later is no answer to it."""
+"""Such means that are watched after a raise: what comes later is no answer to it. Where it is, the
+rate is not taken for a healthy one until the loss has come back."""
 
 FEWEST: Final = 16
 """Reports before a raise is watched: the level before it must be known."""
@@ -52,6 +53,7 @@ class Raised(SlotState):
         "_risen",
         "_since",
         "_sum",
+        "_told",
         "_watching",
     )
     _state = (
@@ -68,6 +70,7 @@ class Raised(SlotState):
         "blocks",
         "risen",
         "high",
+        "told",
     )
 
     def __init__(self) -> None:
@@ -84,10 +87,11 @@ class Raised(SlotState):
         self._blocks = 0
         self._risen = 0  # blocks in a row
         self._high = 0  # reports in a row
+        self._told = False  # of this raise
 
     @property
     def raised_from(self) -> float | None:
-        """The highest healthy rate, while a raise far above it is being judged."""
+        """The highest healthy rate, while a raise far above it is judged, or was found too high."""
         lr = self._lr
         return self._healthy if lr is not None and lr >= RAISE * self._healthy > 0.0 else None
 
@@ -107,7 +111,7 @@ class Raised(SlotState):
         if last is None:
             return False
         if lr >= RAISE * max(last, self._healthy) and self._count >= FEWEST:
-            self._watching, self._since = True, step
+            self._watching, self._told, self._since = True, False, step
             self._reports = self._blocks = self._risen = self._high = 0
             self._sum = 0.0
         elif self._watching and lr < RAISE * self._healthy:
@@ -153,10 +157,10 @@ class Raised(SlotState):
             self._sum, self._reports = 0.0, 0
             self._blocks += 1
             found = found or self._risen == 2
-            self._watching = self._blocks < WATCHED
-        if not found or self._lr is None:
+            self._watching = self._blocks < WATCHED or (self._told and self._risen > 0)
+        if self._told or not found or self._lr is None:
             return None
-        self._watching = False
+        self._told = True
         evidence = {
             "loss": loss,
             "level_before": self._level,

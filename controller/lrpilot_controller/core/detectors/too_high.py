@@ -42,7 +42,7 @@ class TooHighDetector(SlotState):
 
     @property
     def raised_from(self) -> float | None:
-        """The highest healthy rate, where it was raised far above that just now."""
+        """See `Raised.raised_from`."""
         return self._raised.raised_from
 
     @property

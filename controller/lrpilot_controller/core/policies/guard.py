@@ -81,8 +81,8 @@ class GuardPolicy:
 
     def _factor(self, view: RunView, signal: Signal) -> float:
         rule = self._settings
-        if view.raised_from is not None:
-            return view.raised_from / view.lr
+        if (back := _back(view)) is not None:
+            return back
         if signal.kind is SignalKind.TOO_HIGH:
             return rule.too_high_factor
         helped = view.lasted is None or signal.since - view.began > view.lasted
@@ -93,10 +93,18 @@ class GuardPolicy:
         if signal.kind is SignalKind.NONFINITE and view.cuts:
             reason = f"{_seen(signal)} after a cut, and no snapshot to go back to: stop"
             return Proposal(Action.STOP, reason, signal)
-        raised = view.raised_from is not None
-        factor = self._factor(view, signal) if raised else rule.factor
+        factor = _back(view) or rule.factor
         reason = f"{_seen(signal)}: cut the LR x{factor:.3g} (no snapshot to go back to)"
         return Proposal(Action.CUT, reason, signal, factor)
+
+
+def _back(view: RunView) -> float | None:
+    """The factor back to what the run was healthy at; None where the LR is not above that.
+
+    A schedule may be at 0 just now.
+    """
+    healthy = view.raised_from
+    return healthy / view.lr if healthy is not None and view.lr > healthy else None
 
 
 def _seen(signal: Signal) -> str:

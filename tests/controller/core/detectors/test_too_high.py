@@ -133,3 +133,18 @@ def test_a_spike_after_a_raise_is_none(seed: int) -> None:
     losses[500 + 5 * seed] += 10.0
     losses[501 + 5 * seed] += 10.0
     assert too_high(losses, raised) == []
+
+
+@over_seeds
+def test_a_rate_found_too_high_is_no_healthy_one_until_the_loss_is_back(seed: int) -> None:
+    detector = TooHighDetector()
+    losses = added(power_law(1600), 500, lambda t: 5.0 if t < 400 else 0.0)
+    healthy = []
+    found = []
+    for step, loss in enumerate(noisy(losses, seed)):
+        found += detector.update(step, loss, None, raised(step))
+        healthy.append(detector.raised_from)
+    assert len(found) == 1
+    assert set(healthy[:500]) == {None}
+    assert set(healthy[500:900]) == {0.1}
+    assert set(healthy[920:]) == {None}
