@@ -22,6 +22,10 @@ class SwingCut:
         swings = signal is not None and signal.kind is SignalKind.OSCILLATION
         return cls(decision, before) if swings and decision.action is Action.CUT else None
 
+    def taken_back_by(self, decision: Decision) -> bool:
+        """Whether a decision is the one that follows from `judge`."""
+        return decision.signal == self._decision.signal and decision.action is not Action.CUT
+
     def judge(self, view: RunView, dispersion: float | None) -> Proposal | None:
         """What to do at the end of its probation; None where it helped, or others took over."""
         signal = self._decision.signal

@@ -69,7 +69,7 @@ class Watch:
         self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
         self._on_trial: int | None = None  # the step to see what a rollback's cut gained
         self._postponed: Signal | None = None  # until a spike is over
-        self._swing_cut: SwingCut | None = None  # on probation
+        self._swing_cut: SwingCut | None = None  # until another decision is applied
         self.wanted: Experiment | None = None
 
     def _begin_detectors(self) -> Detectors:
@@ -128,14 +128,18 @@ class Watch:
             view.snapshot = None  # the trainer cannot go back there
         elif receipt.status is not DecisionStatus.EXPIRED:
             return
-        if decision.signal is not None:
-            # Nobody acted on the signal, and a detector speaks once per episode: judge it anew.
-            view.step = max(view.step, receipt.applied_step)
-            self._answer(replace(decision.signal, step=view.step), out)
+        if decision.signal is None:
+            return
+        view.step = max(view.step, receipt.applied_step)
+        if self._swing_cut is not None and self._swing_cut.taken_back_by(decision):
+            self._take_back(out)
+            return
+        # Nobody acted on the signal, and a detector speaks once per episode: judge it anew.
+        self._answer(replace(decision.signal, step=view.step), out)
 
     def expired(self, decision: Decision) -> None:
-        """A decision waited for a person until it was too late: is its signal still on?"""
-        if decision.signal is not None:
+        """A decision waited for a person until it was too late: is its blow-up still on?"""
+        if decision.signal is not None and decision.signal.kind in BAD_STATE:
             self._unresolved = (decision.signal, self._view.step)
 
     def begin_anew(self, references: Sequence[float], out: list[Output]) -> None:
@@ -214,13 +218,16 @@ class Watch:
         return self._detectors.spiking and self._view.reactions.spike is Reaction.WAIT
 
     def _take_back(self, out: list[Output]) -> None:
-        """A cut for swings had its probation: did it help?"""
-        if self._swing_cut is None:
+        """A cut for swings had its probation: did it help?
+
+        A run that a person froze is left alone, and one that blew up meanwhile gets no higher LR.
+        """
+        view = self._view
+        if self._swing_cut is None or view.frozen or self._unresolved is not None:
             return
-        proposal = self._swing_cut.judge(self._view, self._detectors.dispersion)
-        self._swing_cut = None
+        proposal = self._swing_cut.judge(view, self._detectors.dispersion)
         if proposal is not None:
-            self._desk.decide(self._view, proposal, out)
+            self._desk.decide(view, proposal, out)
 
     def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
         """A blow-up that a cut was to end, or that came too soon after one: is it over?"""

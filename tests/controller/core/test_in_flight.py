@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.core.findings import SearchEnd
-from lrpilot_controller.core.model import Action, Decision, Mode, SignalKind
+from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode, SignalKind
 from lrpilot_controller.core.plans import PlanKind
 from support.searcher import BASE, Searcher
 from support.simulated import Bowl
@@ -75,6 +76,36 @@ def test_it_goes_back_to_the_plan_that_was_in_force() -> None:
     swings_cut(trainer)
     (back,) = decisions(trainer.train(swinging(64)))
     assert (back.action, back.plan) == (Action.PLAN, blown.plan)
+
+
+def test_a_frozen_run_keeps_it() -> None:
+    trainer = started()
+    swings_cut(trainer)
+    trainer.feed(Commanded("freeze", "ann", "it is mine now"))
+    assert decisions(trainer.train(swinging(200))) == []
+
+
+def test_what_takes_it_back_is_sent_again_where_it_came_too_late() -> None:
+    trainer = started()
+    swings_cut(trainer)
+    (back,) = decisions(trainer.train(swinging(64)))
+    (again,) = decisions(trainer.answer(back, DecisionStatus.EXPIRED))
+    assert (again.action, again.reason) == (back.action, back.reason)
+    trainer.apply(again)
+    assert decisions(trainer.train(noise(60))) == []
+
+
+def test_a_run_that_blows_up_meanwhile_gets_no_higher_rate() -> None:
+    """It cannot be rolled back, and another cut must wait for the cooldown."""
+    trainer = Trainer(replace(ATTEMPT, can_snapshot=False, total_steps=2000))
+    trainer.train(falling(400))
+    swings_cut(trainer)
+    found = trainer.train([loss + 0.5 * min(t, 12) for t, loss in enumerate(swinging(120))])
+    assert "cooldown" in refusals(found)[0]
+    (cut,) = decisions(found)
+    assert cut.action is Action.CUT
+    assert cut.signal is not None
+    assert cut.signal.kind is SignalKind.DIVERGENCE
 
 
 # -- spikes
