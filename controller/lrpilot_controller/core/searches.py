@@ -104,9 +104,15 @@ class Searches:
             return f"the run's mode is {self._view.attempt.mode}: nothing is tried by itself"
         if (reason := self.why_not()) is not None:
             return reason
-        self._search = Trying(self._view, self._settings, factors)
+        trying = Trying(self._view, self._settings, factors)
+        first = trying.begin()
+        if first.program is None:
+            return first.reason
+        if isinstance(verdict := self._desk.judge(self._view, first), Refusal):
+            return verdict.reason
+        self._search = trying
         self._under_way()
-        self._propose(self._search.begin(), out)
+        self._propose(first, out)
         return None
 
     def why_not_approved(self) -> str | None:

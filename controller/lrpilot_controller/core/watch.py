@@ -169,11 +169,13 @@ class Watch:
         for signal in seen:
             out.append(SignalSeen(signal))
         for signal in seen:
-            if reaction(signal.kind) is not Reaction.SAY and self._answer(signal, out):
+            if self._answer(signal, out):
                 break  # two findings of one sample, one action
 
     def _answer(self, signal: Signal, out: list[Output]) -> bool:
         view = self._view
+        if view.reactions.of(signal.kind) in (Reaction.OFF, Reaction.SAY):
+            return False  # a person may have said so since it was seen
         if view.in_flight is not None or view.searching:
             return False  # the trainer has not answered the last decision yet, or runs a program
         if view.frozen:

@@ -10,6 +10,7 @@ from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.core.findings import SearchEnd
 from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode, SignalKind
 from lrpilot_controller.core.plans import PlanKind
+from lrpilot_controller.core.settings import CoreSettings, Limits
 from support.searcher import BASE, Searcher
 from support.simulated import Bowl
 from support.streams import ATTEMPT, Trainer, decisions, outcomes, proven, refusals, signals
@@ -177,7 +178,10 @@ def test_one_from_after_the_raise_is_not_trusted() -> None:
 def plateaued(**more: Any) -> Searcher:
     """A run that reports a plateau, in a state from which a higher LR gets further."""
     run = Searcher(
-        Bowl(noise=0.02), search=False, signals={"plateau": "probe"}, total_steps=8000, **more
+        Bowl(noise=0.02),
+        search=False,
+        signals={"plateau": "probe"},
+        **({"total_steps": 8000} | more),
     )
     run.train([*falling(500), *noise(500, 0.58)])
     assert SignalKind.PLATEAU in [signal.kind for signal in signals(run.outputs)]
@@ -204,6 +208,35 @@ def test_a_trial_that_finds_nothing_leaves_state_and_rate_as_they_were() -> None
     assert result.end is SearchEnd.DECLINED
     assert (run.state.weights == before).all()
     assert run.native(run.plan) == BASE
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"total_steps": 1200}, "too few for 3 programs"),
+        ({"can_replay": False}, "batches cannot be replayed"),
+        ({"min_lr": BASE, "max_lr": BASE}, "no other LR is within"),
+        ({"min_lr": 2 * BASE}, "the LR in force is not within"),
+    ],
+)
+def test_one_that_could_find_nothing_is_refused_and_costs_nothing(
+    more: dict[str, Any], why: str
+) -> None:
+    run = plateaued(**more)
+    assert run.todo == []
+    assert run.results == []
+    (reason,) = refusals(run.outputs)
+    assert why in reason
+
+
+def test_what_the_first_one_left_of_the_budget_is_not_enough_for_a_second() -> None:
+    run = plateaued(settings=CoreSettings(limits=Limits(max_probed_fraction=0.03)))
+    run.search()
+    told = len(run.outputs)
+    run.train([loss - 1.92 for loss in [*falling(500), *noise(800, 0.58)]])
+    (reason,) = refusals(run.outputs[told:])
+    assert reason.startswith("programs cost 192 steps")
+    assert decisions(run.outputs[told:]) == []
 
 
 def test_its_steps_are_charged() -> None:

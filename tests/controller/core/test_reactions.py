@@ -133,6 +133,16 @@ def test_a_run_follows_the_settings_that_it_was_told_last() -> None:
     assert "0 rollbacks were made, the limit" in refusals(found)[-1]
 
 
+def test_what_was_to_be_answered_later_is_not_where_it_is_only_said_by_then() -> None:
+    trainer = trained({})
+    trainer.feed(Commanded("freeze", "ann", ""))
+    trainer.train([5.0] * 60)  # blows up; nothing is decided while it is frozen
+    said = Reactions(divergence=Reaction.SAY)
+    trainer.feed(Configured(CoreSettings(reactions=said)))
+    trainer.feed(Commanded("release", "ann", ""))
+    assert decisions(trainer.train([5.0] * 60)) == []
+
+
 def test_a_mode_that_was_lowered_holds_for_an_attempt_under_way() -> None:
     trainer = trained({})
     trainer.open(replace(ATTEMPT, mode=Mode.OBSERVE))

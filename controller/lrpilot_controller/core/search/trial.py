@@ -34,6 +34,8 @@ def trial(prober: Prober, factors: Iterable[float]) -> Probing[Found]:
     lrs = sorted({prober.within(job.base_lr * factor) for factor in factors})
     if not job.replay:
         return Found(None, "batches cannot be replayed: nothing could be compared")
+    if job.base_lr not in lrs:
+        return Found(None, f"the LR in force is not within [{job.low:.3g}, {job.high:.3g}]")
     if len(lrs) < 2:
         return Found(None, f"no other LR is within [{job.low:.3g}, {job.high:.3g}]")
     if job.steps is not None and job.steps < WORTH * length * len(lrs):
