@@ -139,7 +139,10 @@ class Guardrails:
     @staticmethod
     def _expiry(view: RunView, proposal: Proposal) -> int:
         """A search speaks of one boundary, unless it begins from whatever state it finds."""
-        anywhere = proposal.save and proposal.snapshot is None
+        program, goes_on = proposal.program, view.step > view.attempt.start_step
+        # In mid-run training does not wait for the first program; what it restores is all it needs.
+        restores = goes_on and program is not None and program.restore_snapshot is not None
+        anywhere = proposal.snapshot is None and (proposal.save or restores)
         if proposal.signal is None and proposal.who is None and not anywhere:
             return view.step + 1
         return view.step + EXPIRY_TIME_SCALES * view.time_scale

@@ -172,6 +172,20 @@ def test_one_from_after_the_raise_is_not_trusted() -> None:
     assert decision.restore_snapshot == 1
 
 
+def test_a_search_in_place_of_the_cut_begins_from_the_snapshot() -> None:
+    """Training went on while its first program was on its way."""
+    run = Searcher(Bowl(noise=0.02), search=False, signals={"too_high": "search"}, total_steps=8000)
+    run.train(falling(400))
+    run.lr = 30 * BASE
+    run.train(noise(20, level=3.0, sd=0.1))
+    (first,) = run.todo
+    assert first.program is not None
+    assert first.program.restore_snapshot == 1
+    result = run.search()
+    assert result is not None
+    assert result.end is SearchEnd.FOUND
+
+
 # -- trials
 
 
