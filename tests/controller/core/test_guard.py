@@ -1,5 +1,7 @@
 """The guard's rule: what it proposes about a signal."""
 
+from dataclasses import replace
+
 import pytest
 
 from lrpilot_controller.core.model import (
@@ -77,14 +79,20 @@ def test_a_schedule_that_is_low_just_now_is_cut_as_ever(lr: float) -> None:
 def test_a_rate_too_high_is_no_reason_to_stop() -> None:
     spent = decide(JUMP, snapshot=1, rollbacks_spent=True)
     assert spent.action is Action.CUT
+    assert "the rollbacks are spent" in spent.reason  # there is a snapshot
 
 
 def test_a_search_in_place_of_a_cut() -> None:
-    view = RunView(ATTEMPT, step=96, lr=0.1, snapshot=1)
-    view.reactions = Reactions().overridden({"too_high": "search"})
-    wanted = GuardPolicy(RULE).decide(view, JUMP)
+    able = replace(ATTEMPT, can_snapshot=True, can_program=True)
+    reactions = Reactions().overridden({"too_high": "search"})
+    wanted = decision(JUMP, snapshot=1, attempt=able, reactions=reactions)
     assert isinstance(wanted, Experiment)
     assert (wanted.factors, wanted.snapshot) == ((), 1)
+
+
+def test_where_no_search_is_possible_the_rate_is_cut_all_the_same() -> None:
+    reactions = Reactions().overridden({"too_high": "search"})
+    assert decide(JUMP, snapshot=1, reactions=reactions).action is Action.ROLLBACK
 
 
 def test_one_bad_batch_is_noted() -> None:

@@ -9,6 +9,7 @@ because burning the rest of the night on NaN helps nobody.
 
 from lrpilot_controller.core.model import Action, Experiment, Proposal, Signal, SignalKind
 from lrpilot_controller.core.policies.reflexes import reflex
+from lrpilot_controller.core.searching import can_search
 from lrpilot_controller.core.settings import GuardSettings, Reaction
 from lrpilot_controller.core.view import RunView
 
@@ -36,7 +37,8 @@ class GuardPolicy:
             return None  # said; it is yet to be confirmed
         if signal.kind not in BAD_STATE:
             return reflex(view, signal, self._settings)
-        if view.reactions.of(signal.kind) is Reaction.SEARCH:
+        searches = view.reactions.of(signal.kind) is Reaction.SEARCH
+        if searches and can_search(view.attempt):  # else the LR is cut, rather than left as it is
             reason = f"{_seen(signal)}: search for the LR"
             return Experiment(reason, signal, snapshot=view.snapshot)
         if "in_vain_since" in signal.evidence and not self._may_try_lower(view):
@@ -54,7 +56,8 @@ class GuardPolicy:
         rule = self._settings
         spent = view.rollbacks_spent or view.rollbacks >= rule.max_rollbacks
         if spent and signal.kind is SignalKind.TOO_HIGH:
-            return self._without_snapshot(view, signal)  # it learns badly, but it is alive
+            why = f"the rollbacks are spent, {view.rollbacks} were made"
+            return self._cut(view, signal, why)  # it learns badly, but it is alive
         if view.rollbacks_spent:
             reason = (
                 f"{_seen(signal)} again, and the budget of rollbacks is spent ({view.rollbacks}, "
@@ -89,12 +92,14 @@ class GuardPolicy:
         return rule.factor if helped else rule.escalated_factor
 
     def _without_snapshot(self, view: RunView, signal: Signal) -> Proposal:
-        rule = self._settings
         if signal.kind is SignalKind.NONFINITE and view.cuts:
             reason = f"{_seen(signal)} after a cut, and no snapshot to go back to: stop"
             return Proposal(Action.STOP, reason, signal)
-        factor = _back(view) or rule.factor
-        reason = f"{_seen(signal)}: cut the LR x{factor:.3g} (no snapshot to go back to)"
+        return self._cut(view, signal, "no snapshot to go back to")
+
+    def _cut(self, view: RunView, signal: Signal, why: str) -> Proposal:
+        factor = _back(view) or self._settings.factor
+        reason = f"{_seen(signal)}: cut the LR x{factor:.3g} ({why})"
         return Proposal(Action.CUT, reason, signal, factor)
 
 
