@@ -153,10 +153,11 @@ class Guardrails:
         plan, program = proposal.plan, proposal.program
         if proposal.action in (Action.CUT, Action.ROLLBACK):
             plan = view.plan.times(factor) if view.plan else Plan.scale(factor, view.step)
+        clamped = "" if factor == proposal.factor else f"; within the limits x{factor:.3g}"
         return Decision(
             id=decision_id,
             action=proposal.action,
-            reason=proposal.reason,
+            reason=proposal.reason + clamped,
             step=view.step,
             branch=view.branch,
             signal=proposal.signal,

@@ -244,6 +244,13 @@ def test_a_factor_is_clamped(lr: float, asked: float, given: float) -> None:
     assert decision.factor == pytest.approx(given)
 
 
+def test_a_factor_that_is_clamped_is_told() -> None:
+    assert (
+        allowed(view(), replace(CUT, factor=0.001)).reason
+        == "the loss rose; within the limits x0.1"
+    )
+
+
 @given(
     st.floats(0, 10) | st.floats(),
     st.floats(allow_nan=False) | st.floats(1e-3, 1e3),

@@ -23,9 +23,9 @@ RULE = GuardSettings(factor=0.25)
 
 
 def answer(
-    kind: str, word: str, attempt: Attempt = ATTEMPT, plan: Plan | None = None
+    kind: str, word: str, attempt: Attempt = ATTEMPT, plan: Plan | None = None, lr: float = 0.1
 ) -> Proposal | Experiment | None:
-    view = RunView(attempt, step=400, lr=0.1, plan=plan)
+    view = RunView(attempt, step=400, lr=lr, plan=plan)
     view.reactions = Reactions().overridden({kind: word})
     return reflex(view, Signal(SignalKind(kind), 400, 300, 0.5, {}), RULE)
 
@@ -70,6 +70,7 @@ def test_without_a_deadline_or_with_another_end_in_view_the_rate_stays() -> None
     assert isinstance(decays, Proposal)
     assert answer("plateau", "cut", plan=decays.plan) is None
     assert answer("plateau", "cut", plan=Plan.scale(0.3, 100)) is not None
+    assert answer("plateau", "cut", lr=0.0) is None  # or 0 would be held for good
 
 
 @pytest.mark.parametrize("kind", ["oscillation", "plateau", "too_low", "overfit"])

@@ -192,7 +192,8 @@ class TrendDetector(SlotState):
         flat = next((look for look in looks if look.most < FLAT * look.before), None)
         if flat is None:
             limits = [FLAT * max(look.before, self._flat) for look in looks]
-            if all(look.least > limit for look, limit in zip(looks, limits, strict=True)):
+            descends = [look.least > limit for look, limit in zip(looks, limits, strict=True)]
+            if looks and all(descends):
                 self._flat = 0.0
             return None
         if self._flat:

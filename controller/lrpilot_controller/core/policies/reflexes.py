@@ -39,10 +39,11 @@ def _cut(view: RunView, signal: Signal, rule: GuardSettings, seen: str) -> Propo
 
 def _decay(view: RunView, signal: Signal) -> Proposal | None:
     """With the deadline in view: constant for a while yet, then to 0. A cut at once gains at once,
-    and costs in the end. A user's own schedule, and a plan that decays, have an end already."""
+    and costs in the end. A user's own schedule, and a plan that decays, have an end already, and so
+    has an LR of 0."""
     attempt, end = view.attempt, view.attempt.total_steps
     decays = view.plan is not None and view.plan.end_value != view.plan.segments[0].start_value
-    if attempt.scheduled or decays or end is None or end <= view.step:
+    if attempt.scheduled or decays or end is None or end <= view.step or not view.lr > 0:
         return None
     reason = f"plateau since step {signal.since}: LR {view.lr:.3g}, then to 0 at step {end}"
     plan = main_plan(view.lr, view.step, end)

@@ -88,6 +88,15 @@ def test_it_is_told_once_and_again_after_a_descent(seed: int) -> None:
     assert found[1] > 1300
 
 
+@over_seeds
+def test_a_plateau_that_goes_on_for_long_is_the_same_one(seed: int) -> None:
+    """By and by all that it is compared with lies in it, and a hair's breadth is a descent."""
+    first = power_law(500)
+    flat = [first[-1] - (1e-6 if t > 6000 else 0.0) for t in range(12000)]
+    assert len(plateaus([*first, *flat])) == 1
+    assert len(plateaus(noisy([*first, *flat], seed, 0.01))) == 1
+
+
 def test_a_cut_of_the_rate_begins_a_new_trend() -> None:
     first = power_law(600)
     after = [first[-1] - 0.1 * (1 - math.exp(-t / 80)) for t in range(900)]
