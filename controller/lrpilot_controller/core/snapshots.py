@@ -33,7 +33,7 @@ class Snapshots:
     def taken(self, snapshot: Snapshot, proven: bool) -> None:
         """The trainer reports a new snapshot."""
         if proven:
-            self.proven = snapshot
+            self.proven, self._pending = snapshot, None  # it was kept in the other one's place
         else:
             self._pending = snapshot
         self._healthy = 0

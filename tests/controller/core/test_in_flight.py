@@ -253,6 +253,14 @@ def test_what_the_first_one_left_of_the_budget_is_not_enough_for_a_second() -> N
     assert decisions(run.outputs[told:]) == []
 
 
+def test_the_state_that_it_began_from_is_proven_once() -> None:
+    run = plateaued()
+    run.search()
+    home = run.taken
+    run.train(noise(500, 0.58))
+    assert proven(run.outputs).count(home) == 1
+
+
 def test_its_steps_are_charged() -> None:
     run = plateaued()
     run.search()
