@@ -25,7 +25,7 @@ from lrpilot_controller.core.model import (
     SignalKind,
 )
 from lrpilot_controller.core.policies.base import Policy
-from lrpilot_controller.core.policies.guard import BAD_STATE
+from lrpilot_controller.core.policies.guard import BAD_STATE, is_certain
 from lrpilot_controller.core.probation import Probation
 from lrpilot_controller.core.settings import CoreSettings, Reaction
 from lrpilot_controller.core.snapshots import Snapshot, Snapshots
@@ -139,7 +139,7 @@ class Watch:
 
     def expired(self, decision: Decision) -> None:
         """A decision waited for a person until it was too late: is its blow-up still on?"""
-        if decision.signal is not None and decision.signal.kind in BAD_STATE:
+        if decision.signal is not None and is_certain(decision.signal):
             self._unresolved = (decision.signal, self._view.step)
 
     def begin_anew(self, references: Sequence[float], out: list[Output]) -> None:
@@ -176,11 +176,10 @@ class Watch:
         view = self._view
         if view.reactions.of(signal.kind) in (Reaction.OFF, Reaction.SAY):
             return False  # a person may have said so since it was seen
-        if view.in_flight is not None or view.searching:
-            return False  # the trainer has not answered the last decision yet, or runs a program
-        if view.frozen:
-            if signal.kind in BAD_STATE:
-                self._unresolved = (signal, view.step)  # still on when a person lifts the freeze?
+        if view.in_flight is not None or view.searching or view.frozen:
+            # Not answered yet, in a program, or a person's: is it still on when that is over?
+            if is_certain(signal):
+                self._unresolved = (signal, view.step)
             return False
         if signal.kind not in BAD_STATE and self._must_wait:
             self._postponed = signal
@@ -271,13 +270,15 @@ class Watch:
         swing_cut = SwingCut.of(decision, view.plan)
         if decision.plan is not None or decision.release:
             view.plan = decision.plan
-        # What a person does is no answer to a signal: look again at one that nobody answered.
-        left = self._unresolved[0] if self._unresolved and decision.who is not None else None
-        signal = decision.signal if decision.action is Action.CUT else left
+        # Only a rollback ends a blow-up for certain: look again at one that was cut, or that nobody
+        # answered because of this decision.
+        left = self._unresolved[0] if self._unresolved else None
+        if decision.action is Action.CUT and decision.signal and is_certain(decision.signal):
+            left = decision.signal
         due = receipt.applied_step + self._settings.limits.cooldown_steps
         self._forget()
-        if signal is not None and signal.kind in BAD_STATE:
-            self._unresolved = (signal, due)
+        if left is not None and decision.restore_snapshot is None:
+            self._unresolved = (left, due)
         self._swing_cut = swing_cut
         if decision.action is Action.CUT:
             view.cuts += 1

@@ -124,6 +124,24 @@ def test_a_blow_up_that_is_still_on_is_answered_once_the_run_is_released() -> No
     assert decision.action is Action.ROLLBACK
 
 
+def test_one_bad_batch_beside_it_does_not_take_its_place() -> None:
+    trainer = healthy()
+    trainer.feed(FREEZE)
+    trainer.train([5.0] * 60 + [math.nan] + [5.0] * 5)
+    trainer.feed(RELEASE)
+    (decision,) = decisions(trainer.train([5.0]))
+    assert decision.action is Action.ROLLBACK
+
+
+def test_so_is_one_that_came_while_what_a_person_sent_was_on_its_way() -> None:
+    trainer = healthy()
+    decision = sent(trainer, Commanded("set_lr", "ann", "", lr=LR))
+    trainer.train([5.0] * 60)
+    trainer.apply(decision)
+    (decision,) = decisions(trainer.train([5.0] * 60))
+    assert decision.action is Action.ROLLBACK
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_so_is_one_beside_a_release_that_changes_the_lr(goes_on: bool) -> None:
     trainer = healthy()

@@ -19,7 +19,13 @@ MAX_IN_VAIN = 2
 SUSPECTED = 0.5
 """Severity of `too_high` from which on it is more than a suspicion."""
 BAD_STATE = (SignalKind.NONFINITE, SignalKind.DIVERGENCE, SignalKind.TOO_HIGH)
-"""Signals after which the state that training is in is not worth keeping."""
+"""Signals that the state which training is in may not be worth keeping."""
+
+
+def is_certain(signal: Signal) -> bool:
+    """Whether the state is not worth keeping: more than one bad batch, or a suspicion."""
+    least = {SignalKind.NONFINITE: 1.0, SignalKind.TOO_HIGH: SUSPECTED}
+    return signal.kind in BAD_STATE and signal.severity >= least.get(signal.kind, 0.0)
 
 
 class GuardPolicy:
@@ -33,10 +39,10 @@ class GuardPolicy:
         if signal.kind is SignalKind.NONFINITE and signal.severity < 1:
             reason = f"one non-finite loss at step {signal.step}: noted, nothing changed"
             return Proposal(Action.NOTE, reason, signal)
-        if signal.kind is SignalKind.TOO_HIGH and signal.severity < SUSPECTED:
-            return None  # said; it is yet to be confirmed
         if signal.kind not in BAD_STATE:
             return reflex(view, signal, self._settings)
+        if not is_certain(signal):
+            return None  # said; it is yet to be confirmed
         searches = view.reactions.of(signal.kind) is Reaction.SEARCH
         if searches and can_search(view.attempt):  # else the LR is cut, rather than left as it is
             reason = f"{_seen(signal)}: search for the LR"
