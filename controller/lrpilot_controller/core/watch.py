@@ -184,7 +184,7 @@ class Watch:
         if signal.kind not in BAD_STATE and self._must_wait:
             self._postponed = signal
             return False
-        if signal.kind in BAD_STATE:
+        if is_certain(signal):
             view.raised_from = self._detectors.raised_from
             self._trust_before_raise(out)
         proposal = self._policy.decide(view, signal)

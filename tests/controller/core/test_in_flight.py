@@ -1,5 +1,6 @@
 """Signals in flight: an engine waits for spikes, takes a cut back, tries factors, goes back."""
 
+import math
 import random
 from dataclasses import replace
 from typing import Any
@@ -161,6 +162,13 @@ def test_a_snapshot_from_before_a_raise_needs_no_further_proof() -> None:
     (decision,) = decisions(found)
     assert proven(found) == [2]
     assert decision.restore_snapshot == 2
+
+
+def test_one_bad_batch_after_a_raise_is_no_proof_of_it() -> None:
+    trainer = started()
+    trainer.snapshot(2)
+    trainer.lr *= 10.0
+    assert proven(trainer.train([*noise(3), math.nan, *noise(3)])) == []
 
 
 def test_one_from_after_the_raise_is_not_trusted() -> None:

@@ -14,13 +14,18 @@ since then lies above what it was before. A cyclical rate and a restart go where
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
-from lrpilot_controller.core.detectors.first_steps import FirstSteps
+from lrpilot_controller.core.detectors.first_steps import BLOCK, CONFIRMED, FirstSteps
 from lrpilot_controller.core.detectors.level import LIMIT
 from lrpilot_controller.core.detectors.raises import Raised
 from lrpilot_controller.core.detectors.windows import finite
 from lrpilot_controller.core.model import Signal
+
+FIRST: Final = CONFIRMED * BLOCK
+"""Reports; a rate that is cut later than this begins no first steps anew. A schedule in short
+stairs would do so for ever, and no snapshot be trusted meanwhile."""
 
 
 class TooHighDetector(SlotState):
@@ -31,14 +36,15 @@ class TooHighDetector(SlotState):
     """
 
     name = "too_high"
-    __slots__ = ("_first", "_over", "_raised", "_total_steps")
-    _state = ("first", "raised", "over")
+    __slots__ = ("_first", "_over", "_raised", "_reports", "_total_steps")
+    _state = ("first", "raised", "reports", "over")
 
     def __init__(self, total_steps: int | None = None) -> None:
         self._total_steps = total_steps
         self._first = FirstSteps(total_steps)
         self._raised = Raised()
-        self._over = False  # the first steps
+        self._reports = 0  # of the first steps
+        self._over = False  # they are
 
     @property
     def raised_from(self) -> float | None:
@@ -60,7 +66,8 @@ class TooHighDetector(SlotState):
     ) -> Sequence[Signal]:
         """Takes one report; see `Detector.update`."""
         moved = lr is not None and lr != self._raised.lr and 0.0 < lr < LIMIT
-        if moved and lr is not None and self._raised.see_rate(step, lr) and not self._over:
+        cut = moved and lr is not None and self._raised.see_rate(step, lr)
+        if cut and not self._over and self._reports < FIRST:
             self._first = FirstSteps(self._total_steps)  # of what this rate does from here on
         if train_loss is None:
             return NO_SIGNALS
@@ -75,6 +82,7 @@ class TooHighDetector(SlotState):
         return tuple(signal for signal in (early, late) if signal is not None)
 
     def _early(self, step: int, loss: float) -> Signal | None:
+        self._reports += 1
         found = self._first.add(step, loss)
         self._over = self._first.over
         return found

@@ -94,6 +94,16 @@ def test_after_a_cut_in_the_first_steps_it_judges_the_lower_rate(seed: int) -> N
     assert too_high(losses, lambda step: 0.3 if step < 13 else 0.03) == []
 
 
+@over_seeds
+def test_a_schedule_in_short_stairs_does_not_make_first_steps_for_ever(seed: int) -> None:
+    detector = TooHighDetector()
+    doubts = []
+    for step, loss in enumerate(noisy(power_law(1500), seed)):
+        assert not detector.update(step, loss, None, 0.85 ** (step // 50))
+        doubts.append(detector.doubtful)
+    assert not any(doubts[500:])
+
+
 # -- after a raise --------------------------------------------------------------------------------
 
 
