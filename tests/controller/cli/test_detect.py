@@ -111,12 +111,11 @@ def test_only_the_kinds_that_were_asked_for() -> None:
 def test_the_length_of_the_run_reaches_the_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[int | None, int | None]] = []
 
-    class Kept(Detectors):
-        def __init__(self, total_steps: int | None, steps_per_epoch: int | None) -> None:
-            made.append((total_steps, steps_per_epoch))
-            super().__init__(total_steps, steps_per_epoch)
+    def make(total_steps: int | None, steps_per_epoch: int | None) -> Detectors:
+        made.append((total_steps, steps_per_epoch))
+        return Detectors(total_steps, steps_per_epoch)
 
-    monkeypatch.setattr("lrpilot_controller.cli.detect.Detectors", Kept)
+    monkeypatch.setattr("lrpilot_controller.cli.detect.make_detectors", make)
     detect("--total-steps", "500", "--steps-per-epoch", "50", given=log())
     detect(given=log())
     assert made == [(500, 50), (None, None)]
