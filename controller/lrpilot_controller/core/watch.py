@@ -280,6 +280,8 @@ class Watch:
         if left is not None and decision.restore_snapshot is None:
             self._unresolved = (left, due)
         self._swing_cut = swing_cut
+        if swing_cut is not None:
+            view.swings = swing_cut.dispersion
         if decision.action is Action.CUT:
             view.cuts += 1
         if decision.restore_snapshot is not None:

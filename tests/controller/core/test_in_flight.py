@@ -110,6 +110,25 @@ def test_a_run_that_blows_up_meanwhile_gets_no_higher_rate() -> None:
     assert cut.signal.kind is SignalKind.DIVERGENCE
 
 
+def test_a_loss_that_swings_by_itself_now_and_then_is_cut_for_it_once() -> None:
+    trainer = started()
+    swings_cut(trainer)
+    trainer.train(noise(400, 0.6))
+    for _ in range(4):
+        found = trainer.train([*swinging(200), *noise(400, 0.6)])
+        assert SignalKind.OSCILLATION in [signal.kind for signal in signals(found)]
+        assert decisions(found) == []
+
+
+def test_wider_swings_than_those_are_cut_for_again() -> None:
+    trainer = started()
+    swings_cut(trainer)
+    trainer.train(noise(400, 0.6))
+    wider = [0.6 + 3 * (loss - 0.6) for loss in swinging(200)]
+    (cut,) = decisions(trainer.train(wider))
+    assert cut.action is Action.CUT
+
+
 # -- spikes
 
 

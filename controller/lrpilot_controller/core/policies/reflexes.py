@@ -3,6 +3,7 @@
 from lrpilot_controller.core.model import Action, Experiment, Proposal, Signal, SignalKind
 from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.core.settings import GuardSettings, Reaction
+from lrpilot_controller.core.swings import swing_as_before
 from lrpilot_controller.core.view import RunView
 
 LOWER_OR_HIGHER = (1 / 3, 1.0, 3.0)
@@ -15,7 +16,7 @@ HIGHER = (1.0, 3.0, 10.0)
 def reflex(view: RunView, signal: Signal, rule: GuardSettings) -> Proposal | Experiment | None:
     """A cut, a decay, a trial or a stop; None where nothing is to be done."""
     match signal.kind, view.reactions.of(signal.kind):
-        case SignalKind.OSCILLATION, Reaction.CUT:
+        case SignalKind.OSCILLATION, Reaction.CUT if not swing_as_before(view, signal):
             return _cut(view, signal, rule, _swings(signal))
         case SignalKind.OVERFIT, Reaction.CUT:
             return _cut(view, signal, rule, _overfit(signal))
