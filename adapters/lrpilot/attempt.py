@@ -69,7 +69,9 @@ class Attempt:
             if controls and trainer.can_snapshot:
                 self._snapshots = SnapshotKeeper(trainer.snapshot, run.total_steps)
             helm = Helm(trainer, self._line, self._rates, self._stamp, self._snapshots)
-            self._control = Control(helm, self._judge, losses, self._patience, controls=controls)
+            self._control = Control(
+                helm, self._judge, losses, self._patience, controls=controls, mode=run.mode
+            )
             if run.search:
                 self._want_search()
 

@@ -11,6 +11,7 @@ from lrpilot.losses import LossReader
 from lrpilot.patience import Patience
 from lrpilot.plan import Bounds, Plan, PlanError
 from lrpilot.replay import Replay
+from lrpilot.run import MODE_MEANS, mode_named
 from lrpilot.runner import Runner
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
@@ -29,6 +30,7 @@ class Control:
         losses: reads loss values.
         patience: the budget of waits.
         controls: whether decisions are followed at all; an observer answers them only.
+        mode: what the training code asks for, of which the daemon is told.
 
     Attributes:
         welcome: the daemon's newest welcome.
@@ -44,6 +46,7 @@ class Control:
         patience: Patience,
         *,
         controls: bool,
+        mode: str,
     ) -> None:
         self.helm = helm
         self.judge = judge
@@ -54,6 +57,7 @@ class Control:
         self.answers = 0
         self.stop = False
         self._controls = controls
+        self._mode = mode  # in force, as far as the user knows
         self._line = helm.line
         self._rates = helm.rates
 
@@ -100,9 +104,20 @@ class Control:
             self._decide(message)
         elif isinstance(message, session_pb2.Welcome):
             self.welcome = message
+            self._tell_mode(message.mode)
         elif self.helm.snapshots is not None:
             self.helm.snapshots.prove(message.id, self._rates.step)
         return True
+
+    def _tell_mode(self, in_force: int) -> None:
+        """Say that the daemon's configuration allows less than was asked for, or no longer does."""
+        mode = mode_named(in_force)
+        if mode is not None and mode != self._mode:
+            text = (
+                "LRPilot: the daemon's configuration sets mode %r for this run, in place of %r: %s"
+            )
+            log.warning(text, mode, self._mode, MODE_MEANS[mode])
+            self._mode = mode
 
     def _decide(self, decision: model_pb2.Decision) -> None:
         helm, stamp = self.helm, self.helm.stamp

@@ -1,7 +1,7 @@
 """A run's learning rates at step boundaries: the native ones, the plan on them, what is applied."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lrpilot.plan import Bounds, Plan
 from lrpilot.trainer import TrainerPort
@@ -99,10 +99,16 @@ class Rates:
         if not self._foreign:
             self._foreign = True
             self._on_foreign(
-                f"step {self.step}: the LR was {self._written} and is {lrs}: something else "
-                "writes it. If that is your scheduler, pass scheduler=... to lrpilot.attach"
+                f"step {self.step}: LRPilot had set the LR to {_told(self._written)} and it is "
+                f"{_told(lrs)}: something else writes it, so that what LRPilot decides may never "
+                "be in force. Pass a scheduler as lrpilot.attach(..., scheduler=...); a loop that "
+                "writes group['lr'] itself can be one: torch.optim.lr_scheduler.LambdaLR"
             )
         self.write()
+
+
+def _told(lrs: Sequence[float]) -> str:
+    return ", ".join(f"{lr:.4g}" for lr in lrs)
 
 
 def _same(lr: float, expected: float) -> bool:

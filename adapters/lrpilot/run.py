@@ -21,6 +21,12 @@ MODES = {
     "advise": "MODE_ADVISE",
     "auto": "MODE_AUTO",
 }
+MODE_MEANS = {
+    "off": "no signal is reported and nothing is done",
+    "observe": "LRPilot only says what it would do",
+    "advise": "each decision waits until a person approves it (`lrpilot approve RUN ID`)",
+    "auto": "decisions are carried out",
+}
 LONGEST_NAME = 200
 
 
@@ -113,6 +119,12 @@ class RunInfo:
             world_size=self.world_size,
             job=self.job,
         )
+
+
+def mode_named(word: int) -> str | None:
+    """The user's name of a mode on the wire; None for one that this version does not know."""
+    names = {model_pb2.Mode.Value(name): mode for mode, name in MODES.items()}
+    return names.get(word)
 
 
 def new_attempt() -> str:

@@ -473,6 +473,23 @@ def test_a_foreign_scheduler_is_reported_once_and_still_followed() -> None:
     assert loop.pilot.lrs[0] == pytest.approx(LR * 0.9**5 * 0.5)
 
 
+def test_a_loop_that_writes_the_lr_before_each_step_is_told_once_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = Loop()
+    loop.train()
+    loop.daemon.decide(cut(0.5))
+    loop.train()
+    for _ in range(5):
+        loop.optimizer.param_groups[0]["lr"] = LR
+        loop.train()
+    (told,) = [text for text in caplog.messages if "something else writes it" in text]
+    assert "set the LR to 0.05 and it is 0.1" in told
+    assert "scheduler=" in told
+    assert "LambdaLR" in told
+    assert loop.daemon.items[-1][6] == (LR,)  # what the step ran at, for the run's story
+
+
 def test_without_a_plan_the_users_own_writes_are_native() -> None:
     loop = Loop()
     loop.train()
@@ -648,3 +665,48 @@ def test_unknown_messages_of_a_newer_daemon_are_ignored() -> None:
     loop.train()
     assert loop.pilot.lrs == [LR]
     assert loop.pilot.decisions[0].action == "99"
+
+
+# -- the mode in force
+
+
+def welcome(mode: str) -> session_pb2.Welcome:
+    return session_pb2.Welcome(mode=f"MODE_{mode}")
+
+
+def modes_told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [text for text in caplog.messages if "mode" in text]
+
+
+@pytest.mark.parametrize(
+    ("lowered", "means"),
+    [("OFF", "nothing is done"), ("OBSERVE", "would do"), ("ADVISE", "lrpilot approve")],
+)
+def test_a_mode_that_the_daemon_lowered_is_told_once(
+    lowered: str, means: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = Loop()
+    loop.train()
+    for _ in range(3):  # the line was lost in between
+        loop.daemon.inbox.append(welcome(lowered))
+        loop.train()
+    (told,) = modes_told(caplog)
+    assert f"'{lowered.lower()}'" in told
+    assert "'auto'" in told
+    assert means in told
+    loop.daemon.inbox.append(welcome("AUTO"))  # a restarted daemon with another file
+    loop.train()
+    assert "sets mode 'auto'" in modes_told(caplog)[-1]
+
+
+@pytest.mark.parametrize("mode", ["auto", "advise", "observe"])
+def test_nothing_is_said_of_the_mode_that_was_asked_for(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = Loop(mode=mode)
+    loop.train(3)
+    loop.daemon.inbox.append(session_pb2.Welcome())  # a daemon that does not say
+    loop.daemon.inbox.append(session_pb2.Welcome(mode=99))  # or knows more modes
+    loop.train()
+    assert loop.daemon.inbox == type(loop.daemon.inbox)()
+    assert modes_told(caplog) == []
