@@ -28,9 +28,16 @@ def _checked(signals: dict[str, str]) -> dict[str, str]:
     return signals
 
 
+def _can_mean(pattern: str) -> str:
+    if not any(sign in pattern for sign in "/*?["):
+        raise ValueError(f"no run is meant: they are called project/name, so write '*/{pattern}'")
+    return pattern
+
+
 Factor = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Pattern = Annotated[str, AfterValidator(_can_mean)]
 Signals = Annotated[dict[str, str], AfterValidator(_checked)]
 
 
@@ -69,7 +76,7 @@ class _File(_Section):
     limits: _Limits = _Limits()
     search: _Search = _Search()
     signals: Signals = Field(default_factory=dict)
-    runs: dict[str, _Run] = Field(default_factory=dict)
+    runs: dict[Pattern, _Run] = Field(default_factory=dict)
     probation_steps: Steps = CoreSettings().probation_steps
 
 
@@ -146,11 +153,13 @@ def load_config(path: Path | None) -> Config:
 
 def _explain(error: Any) -> str:
     """One problem: key, value, and what is allowed."""
-    key = ".".join(map(str, error["loc"]))
+    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'; allowed are {', '.join(_allowed(error['loc'][:-1]))}"
     if error["type"] == "value_error":
         return f"key '{key}': {error['ctx']['error']}"
+    if error["type"] in ("model_type", "dict_type"):
+        return f"key '{key}' is {error['input']!r}: a table with keys of its own is needed"
     return f"key '{key}' is {error['input']!r}: {error['msg']}"
 
 

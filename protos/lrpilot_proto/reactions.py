@@ -27,11 +27,15 @@ def check(reactions: Mapping[str, str]) -> None:
     """Check words by the kind of their signal.
 
     Raises:
-        ValueError: there is no such signal, or the word is not allowed for it, with what is.
+        ValueError: there is no such signal, or the word is not allowed for it, with what is; all
+            that is wrong is told.
     """
-    for signal, word in reactions.items():
-        if signal not in REACTIONS:
-            raise ValueError(f"there is no signal {signal!r}; there are {', '.join(REACTIONS)}")
-        if not is_allowed(signal, word):
-            *others, last = (*ALWAYS, *REACTIONS[signal])
-            raise ValueError(f"signal {signal}={word!r}: {', '.join(others)} or {last} is allowed")
+    if wrong := [_why_not(*pair) for pair in reactions.items() if not is_allowed(*pair)]:
+        raise ValueError("; ".join(wrong))
+
+
+def _why_not(signal: str, word: str) -> str:
+    if signal not in REACTIONS:
+        return f"there is no signal {signal!r}; there are {', '.join(REACTIONS)}"
+    *others, last = (*ALWAYS, *REACTIONS[signal])
+    return f"signal {signal}={word!r}: {', '.join(others)} or {last} is allowed"

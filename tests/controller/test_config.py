@@ -139,6 +139,13 @@ def test_a_part_keeps_the_other_defaults(file: Path) -> None:
             '[runs."demo/*"]\nsignals = {spike = "cut"}',
             ["runs.demo/*.signals", "spike='cut'", "off, say or wait"],
         ),
+        ("[runs]\nx = 3", ["runs.x", "is 3", "table"]),
+        ('[runs."demo/*"]\nsignals = "off"', ["runs.demo/*.signals", "'off'", "table"]),
+        ('[runs.exp-1]\nmode = "off"', ["'runs.exp-1'", "project/name", "'*/exp-1'"]),
+        (
+            '[signals]\nplateau = "roll"\nspik = "off"',
+            ["plateau='roll'", "'spik'"],
+        ),
         ('[runs."demo/*"]\nmode = "auto"', ["runs.demo/*.mode", "'auto'", "'advise'"]),
     ],
 )
