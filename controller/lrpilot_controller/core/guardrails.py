@@ -16,6 +16,7 @@ from lrpilot_controller.core.view import RunView
 # A decision that took longer than this many time scales to arrive speaks of another situation.
 EXPIRY_TIME_SCALES = 10
 ROUNDING = 1e-9
+BOUNDS = "; the bounds are attach(min_lr=..., max_lr=...)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,10 @@ class Guardrails:
             return Refusal("its trainer cannot end its loop")
         lr = proposal.plan.end_value if proposal.plan else attempt.min_lr
         if lr > attempt.max_lr:
-            return Refusal(f"an LR of {lr:.4g} is above max_lr {attempt.max_lr:.4g}")
+            return Refusal(f"an LR of {lr:.4g} is above max_lr {attempt.max_lr:.4g}{BOUNDS}")
         if not lr >= attempt.min_lr:
-            return Refusal(f"an LR of {lr:.4g} is not at or above min_lr {attempt.min_lr:.4g}")
+            below = f"an LR of {lr:.4g} is not at or above min_lr {attempt.min_lr:.4g}"
+            return Refusal(f"{below}{BOUNDS}")
         return self._decide(view, proposal, decision_id, factor=1.0)
 
     def _of_search(self, view: RunView, proposal: Proposal, decision_id: int) -> Decision | Refusal:

@@ -13,6 +13,8 @@ _DONE = {
     "freeze": "is frozen: nothing is decided for it until `lrpilot release`",
     "release": "is released",
     "stop": "is asked to end",
+    "set_lr": "is to train at that learning rate",
+    "approve": "has your approval",
 }
 
 
@@ -30,7 +32,10 @@ def check(run: LiveRun, command: Commanded) -> None:
 
 def no_session(key: RunKey) -> NotNow:
     """The error of a run whose trainer is not there."""
-    return NotNow(f"run {key} has no live session: its trainer is not connected")
+    return NotNow(
+        f"run {key} has no live session: its trainer has ended, or is not connected; "
+        f"`lrpilot show {key}` tells which"
+    )
 
 
 def told(run: LiveRun, command: Commanded, outputs: Sequence[Output]) -> str:
@@ -42,8 +47,7 @@ def told(run: LiveRun, command: Commanded, outputs: Sequence[Output]) -> str:
     if command.kind == "search" and not run.engine.will_search:
         raise NotNow(f"run {run.key} does not search: {_refusal_in(outputs)}")
     sent = [output.decision for output in outputs if isinstance(output, Decided)]
-    deed = _DONE.get(command.kind, "has a decision")
-    return f"run {run.key} {deed}{_sent(sent)}"
+    return f"run {run.key} {_DONE[command.kind]}{_sent(sent)}"
 
 
 def _sent(decisions: Sequence[Decision]) -> str:

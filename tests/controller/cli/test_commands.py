@@ -114,7 +114,8 @@ def test_a_decision_that_waits_is_sent_when_it_is_approved(daemon: Daemon) -> No
         while line.hear().acked_seq < 63:
             pass
         (waiting,) = [d for d in daemon.decisions("advised") if d.status == "proposed"]
-        assert f"decision {waiting.id} was sent" in said("approve", "advised", str(waiting.id))
+        sent = f"has your approval; decision {waiting.id} was sent"
+        assert sent in said("approve", "advised", str(waiting.id))
         decision = decided(line)
         assert (decision.id, decision.restore_snapshot) == (waiting.id, 1)
         assert decision.status == model_pb2.DECISION_STATUS_SENT
@@ -123,7 +124,7 @@ def test_a_decision_that_waits_is_sent_when_it_is_approved(daemon: Daemon) -> No
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        (["set-lr", "1"], "above max_lr 0.1"),
+        (["set-lr", "1"], "above max_lr 0.1; the bounds are attach(min_lr=..., max_lr=...)"),
         (["set-lr", "nan"], "not at or above min_lr 0"),
         (["stop"], "cannot end its loop"),
         (["release"], "nothing to release"),
@@ -148,7 +149,9 @@ def test_a_run_whose_trainer_is_gone_takes_no_command(daemon: Daemon, args: list
     name = f"gone-{args[0]}"
     with session(daemon.address, hello(name)):
         pass
-    assert "no live session" in refused(args[0], name, *args[1:])
+    told = refused(args[0], name, *args[1:])
+    assert "no live session" in told
+    assert f"lrpilot show default/{name}" in told
     assert daemon.records(name, Commanded) == []
     refused(args[0], "nobody", *args[1:], kind=NotFound)
 
