@@ -1,5 +1,9 @@
 """Whether a cut that was made for swings made them smaller; where not, it is taken back."""
 
+import math
+
+from lrpilot_controller.core.detectors.oscillation import dispersion_of
+from lrpilot_controller.core.detectors.windows import Windows
 from lrpilot_controller.core.model import Action, Decision, Proposal, Signal, SignalKind
 from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.core.view import RunView
@@ -18,18 +22,27 @@ def swing_as_before(view: RunView, signal: Signal) -> bool:
 
 
 class SwingCut:
-    """A cut for an oscillation, and what was in force before it."""
+    """A cut for an oscillation, and what was in force before it.
 
-    def __init__(self, decision: Decision, before: Plan | None) -> None:
+    It is judged by the first window of losses that ends with its probation or later, but not by the
+    very first one: what swung far comes down before it rests.
+    """
+
+    def __init__(self, decision: Decision, before: Plan | None, probation: int) -> None:
         self._decision = decision
         self._before = before
+        self._windows = Windows()
+        self._settling = max(math.ceil(probation / self._windows.size) - 1, 1)
+        self._since: float | None = None  # dispersion of the newest window that may judge it
 
     @classmethod
-    def of(cls, decision: Decision, before: Plan | None) -> "SwingCut | None":
+    def of(cls, decision: Decision, before: Plan | None, probation: int) -> "SwingCut | None":
         """One for a decision that is such a cut."""
         signal = decision.signal
         swings = signal is not None and signal.kind is SignalKind.OSCILLATION
-        return cls(decision, before) if swings and decision.action is Action.CUT else None
+        if not swings or decision.action is not Action.CUT:
+            return None
+        return cls(decision, before, probation)
 
     @property
     def dispersion(self) -> float:
@@ -41,9 +54,19 @@ class SwingCut:
         """Whether a decision is the one that follows from `judge`."""
         return decision.signal == self._decision.signal and decision.action is not Action.CUT
 
-    def judge(self, view: RunView, dispersion: float | None) -> Proposal | None:
-        """What to do at the end of its probation; None where it helped, or others took over."""
-        then, signal = self.dispersion, self._decision.signal
+    def update(self, loss: float) -> bool:
+        """Take a train loss; whether it can be judged for the first time now."""
+        if (losses := self._windows.add(loss)) is None:
+            return False
+        if self._settling:
+            self._settling -= 1
+            return False
+        first, self._since = self._since is None, dispersion_of(losses)
+        return first
+
+    def judge(self, view: RunView) -> Proposal | None:
+        """What to do once it can be judged; None where it helped, or others took over."""
+        then, dispersion, signal = self.dispersion, self._since, self._decision.signal
         if dispersion is None or dispersion < SMALLER * then or view.plan != self._decision.plan:
             return None
         reason = (

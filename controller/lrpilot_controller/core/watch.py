@@ -91,6 +91,7 @@ class Watch:
         if self._probation and (outcome := self._probation.update(loss)):
             self._probation = None
             out.append(OutcomeMeasured(outcome))
+        if self._swing_cut is not None and self._swing_cut.update(loss):
             self._take_back(out)
         # The level does not see a loss that is no number: it would prove a state of NaN.
         healthy = math.isfinite(loss) and self._detectors.healthy
@@ -219,14 +220,14 @@ class Watch:
         return self._detectors.spiking and self._view.reactions.spike is Reaction.WAIT
 
     def _take_back(self, out: list[Output]) -> None:
-        """A cut for swings had its probation: did it help?
+        """A cut for swings had its time: did it help?
 
         A run that a person froze is left alone, and one that blew up meanwhile gets no higher LR.
         """
         view = self._view
         if self._swing_cut is None or view.frozen or self._unresolved is not None:
             return
-        proposal = self._swing_cut.judge(view, self._detectors.dispersion)
+        proposal = self._swing_cut.judge(view)
         if proposal is not None:
             self._desk.decide(view, proposal, out)
 
@@ -267,7 +268,8 @@ class Watch:
         view.last_change_step = receipt.applied_step
         if receipt.lrs_after:
             view.lr = receipt.lrs_after[0]
-        swing_cut = SwingCut.of(decision, view.plan)
+        length = max(self._settings.probation_steps, view.time_scale)
+        swing_cut = SwingCut.of(decision, view.plan, length)
         if decision.plan is not None or decision.release:
             view.plan = decision.plan
         # Only a rollback ends a blow-up for certain: look again at one that was cut, or that nobody
@@ -304,7 +306,6 @@ class Watch:
                 level, unit = self._detectors.level, self._unit()
             self._snapshots.rolled_back()
         if decision.plan is not None:
-            length = max(self._settings.probation_steps, view.time_scale)
             self._probation = Probation(decision, length, level, unit)
 
     def _unit(self) -> float | None:

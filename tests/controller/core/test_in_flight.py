@@ -31,9 +31,11 @@ def swinging(count: int) -> list[float]:
     return [loss + 0.3 * (-1) ** t for t, loss in enumerate(noise(count, 0.6))]
 
 
-def started(reactions: dict[str, str] | None = None) -> Trainer:
+def started(
+    reactions: dict[str, str] | None = None, settings: CoreSettings | None = None
+) -> Trainer:
     attempt = replace(ATTEMPT, signals=reactions or {}, total_steps=2000)
-    trainer = Trainer(attempt)
+    trainer = Trainer(attempt, settings)
     trainer.snapshot(1, proven=True)
     trainer.train(falling(400))
     return trainer
@@ -57,6 +59,20 @@ def test_a_cut_that_made_the_swings_smaller_stays() -> None:
     swings_cut(trainer)
     found = trainer.train(noise(100))
     assert len(outcomes(found)) == 1
+    assert decisions(found) == []
+
+
+@pytest.mark.parametrize("aligned", [0, 7, 25])
+@pytest.mark.parametrize("probation_steps", [10, 50])
+def test_it_is_judged_by_what_came_after_it_once_that_has_settled(
+    aligned: int, probation_steps: int
+) -> None:
+    trainer = started(settings=CoreSettings(probation_steps=probation_steps))
+    (cut,) = decisions(trainer.train(swinging(128)))
+    trainer.train(swinging(aligned))  # on its way
+    trainer.apply(cut)
+    settling = [0.5 + 0.6 * 0.96**t * (1 + (-1) ** t) for t in range(32)]
+    found = trainer.train([*settling, *noise(100)])
     assert decisions(found) == []
 
 

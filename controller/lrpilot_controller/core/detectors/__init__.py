@@ -140,11 +140,6 @@ class Detectors:
         """The step of that raise."""
         return self._too_high.raised_at
 
-    @property
-    def dispersion(self) -> float | None:
-        """How widely the losses scatter about their trend; None before the first window."""
-        return self._oscillation.dispersion
-
     def state_dict(self) -> dict[str, Any]:
         """The states of all detectors by name, as plain JSON values."""
         return {detector.name: detector.state_dict() for detector in self._detectors}

@@ -41,12 +41,17 @@ LOW, HIGH = int(0.15 * WINDOW), int(0.85 * WINDOW)
 to a few outliers on either side."""
 
 
+def dispersion_of(losses: list[float]) -> float:
+    """How widely the losses of a whole window scatter about their own line."""
+    straight = sorted(line(losses)[1])
+    return straight[HIGH] - straight[LOW]
+
+
 class OscillationDetector(SlotState):
     """Raises one signal per episode; the next needs as many calm windows in between."""
 
     name = "oscillation"
     __slots__ = (
-        "_dispersion",
         "_dispersions",
         "_levels",
         "_on",
@@ -55,7 +60,7 @@ class OscillationDetector(SlotState):
         "_start",
         "_windows",
     )
-    _state = ("windows", "dispersion", "dispersions", "levels", "on", "row", "since", "start")
+    _state = ("windows", "dispersions", "levels", "on", "row", "since", "start")
 
     def __init__(self) -> None:
         self._windows = Windows()
@@ -65,12 +70,6 @@ class OscillationDetector(SlotState):
         self._on = False
         self._row = 0  # wider ones in a row; in an episode, calm ones
         self._since = 0
-        self._dispersion: float | None = None  # of the last window
-
-    @property
-    def dispersion(self) -> float | None:
-        """Of the last window; None before the first."""
-        return self._dispersion
 
     def update(
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
@@ -81,10 +80,9 @@ class OscillationDetector(SlotState):
         return self._judge(step, losses)
 
     def _judge(self, step: int, losses: list[float]) -> Sequence[Signal]:
-        straight = sorted(line(losses)[1])
+        dispersion = dispersion_of(losses)
         losses.sort()
-        dispersion, level, low = straight[HIGH] - straight[LOW], middle(losses), losses[LOW]
-        self._dispersion = dispersion
+        level, low = middle(losses), losses[LOW]
         if self._start is None:
             self._start = level
         usual = self._usual(level)
