@@ -62,8 +62,9 @@ search = _plain(
     "Search",
     """Search for the learning rate of RUN anew, while it trains.
 
-    RUN is project/name, or name where that is unique. Its trainer must be connected, and able to
-    replay batches. The search costs steps of the run; `lrpilot show RUN` tells how far it is.
+    RUN is project/name, or name where that is unique. Its trainer must be connected, in one process
+    and with snapshots of its model; where it cannot replay batches the search is more cautious. It
+    costs steps of the run; `lrpilot show RUN` tells how far it is.
     """,
 )
 freeze = _plain(
