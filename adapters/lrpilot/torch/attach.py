@@ -46,7 +46,7 @@ def attach(
         scheduler: your own scheduler of `optimizer`; go on calling `scheduler.step()`.
         stateful: further objects that a rollback must put back, such as an EMA of the weights.
         mode: `auto`, `advise` (a person approves each decision: `lrpilot approve`), `observe`
-            (says what it would do) or `off`. The daemon's configuration may lower it; the log tells.
+            (says what it would do) or `off`. The daemon's file may lower it; the log tells.
         search: True finds the LR before it trains, from any base LR; give the batches through
             `pilot.batches`, so that candidates are compared on the same ones. `auto` or False:
             guard only.
