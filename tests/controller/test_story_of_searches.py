@@ -127,6 +127,15 @@ def test_the_plan_that_a_search_ends_with_is_not_on_probation() -> None:
     assert told.cost.probe_steps == 30
 
 
+def test_the_steps_that_a_search_in_mid_run_begins_by_undoing_are_told() -> None:
+    told = story(
+        OPENED, SnapshotTaken("t1", 1, 1, 50, 0, True), program(1), taken(1, step=80), ran(1),
+        program(2), taken(2, step=110), ran(2), SearchEnded("t1", RESULT),
+    )  # fmt: skip
+    assert told.cost.rolled_back_steps == 80 - 50
+    assert told.cost.probe_steps == 60
+
+
 # -- progress
 
 

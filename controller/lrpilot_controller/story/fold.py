@@ -29,7 +29,7 @@ from lrpilot_controller.story.model import (
     Refusal,
     Story,
 )
-from lrpilot_controller.story.searching import SearchFold, is_of_search
+from lrpilot_controller.story.searching import SearchFold, is_of_search, restored_by
 
 _KEPT = 100  # newest refusals and notices
 
@@ -56,7 +56,8 @@ class _Attempt:
     """What the fold keeps of one attempt.
 
     `next_seq` is where new telemetry begins: a trainer resends from its last acknowledged item, so
-    what lies below was told before. `undone` holds the steps [from, to) that rollbacks undid.
+    what lies below was told before. `undone` holds the steps [from, to) that were undone by
+    rollbacks, and by searches that began from an older state.
     """
 
     index: int
@@ -243,15 +244,17 @@ class _Fold:
         if told is None or told.receipt is not None:
             return
         self._decisions[receipt.decision_id] = replace(told, status=receipt.status, receipt=receipt)
+        under_way = self._searches.active
         self._searches.answered(told.decision, receipt)
         if receipt.status is not DecisionStatus.APPLIED:
             return
         decision, applied = told.decision, receipt.applied_step
         search = is_of_search(decision)
-        if decision.restore_snapshot is not None and not search:
+        restored = restored_by(decision)
+        if restored is not None and not (search and under_way):  # then they are the search's own
             attempt = self._attempt(name)
             before = attempt.steps_undone()
-            since = attempt.snapshots.get(decision.restore_snapshot, applied)
+            since = attempt.snapshots.get(restored, applied)
             attempt.undone.append((since, applied))
             self._undone += attempt.steps_undone() - before
         if current:

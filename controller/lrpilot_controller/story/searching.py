@@ -73,7 +73,15 @@ class SearchFold:
 
 
 def is_of_search(decision: Decision) -> bool:
-    """Whether a search made it: what it undoes is the search's own steps; nothing measures it."""
+    """Whether a search made it: from its second decision on it undoes the search's own steps;
+    nothing measures it."""
     searches = (Action.PROGRAM, Action.PLAN, Action.RELEASE)
     by_itself = decision.signal is None and decision.who is None
     return by_itself and decision.action in searches
+
+
+def restored_by(decision: Decision) -> int | None:
+    """The snapshot that a decision goes back to, by itself or by its program."""
+    if decision.restore_snapshot is None and decision.program is not None:
+        return decision.program.restore_snapshot
+    return decision.restore_snapshot
