@@ -108,7 +108,8 @@ def _program_line(told: list[DecisionTold]) -> list[str]:
         f"  {ids}. step {told[0].decision.step}: search, {programs[0].phase}: "
         f"{len(told)} program{'s' * (len(told) != 1)} at LR {low:.3g}"
         + f" to {high:.3g}" * (low < high)
-        + f", {sum(t.steps for t in told)} steps"
+        + f", {sum(t.steps for t in told)} steps",
+        *(f"     {told[0].decision.reason}" for program in programs[:1] if program.share == 0),
     ]
 
 

@@ -229,9 +229,9 @@ class _Live:
         wanted, self.watch.wanted = self.watch.wanted, None
         assert wanted is not None
         if wanted.factors:
-            why_not = self.searches.try_out(wanted.factors, out)
+            why_not = self.searches.try_out(wanted.factors, wanted.reason, out)
         elif (why_not := self.searches.why_not()) is None:
-            self.searches.begin(wanted.snapshot, out)
+            self.searches.begin(wanted.snapshot, out, why=wanted.reason)
         if why_not is not None:
             out.append(Refused(wanted.signal, why_not))
 

@@ -79,23 +79,26 @@ class Searches:
             return f"decision {view.in_flight.id} has not been answered yet"
         return None
 
-    def begin(self, home: int | None, out: list[Output], *, approved: bool = False) -> None:
+    def begin(
+        self, home: int | None, out: list[Output], *, why: str = "", approved: bool = False
+    ) -> None:
         """Begin one, where that is possible, from the snapshot `home`; None: from now.
 
-        In mode advise its first decision waits for a person, unless one has `approved` it.
+        In mode advise its first decision waits for a person, unless one has `approved` it. `why`
+        is what it answers, for that decision's reason.
         """
         self._due = False
         if self.why_not() is not None:
             return
         if self._view.attempt.mode is Mode.ADVISE and not approved:
             # Whenever it is approved, the search begins from then.
-            self._desk.decide(self._view, self._first(None)[1], out)
+            self._desk.decide(self._view, _because(why, self._first(None)[1]), out)
             return
         self._search, first = self._first(home)
         self._under_way()
-        self._propose(first, out)
+        self._propose(_because(why, first), out)
 
-    def try_out(self, factors: tuple[float, ...], out: list[Output]) -> str | None:
+    def try_out(self, factors: tuple[float, ...], why: str, out: list[Output]) -> str | None:
         """Begin a trial of these factors on the LR in force; why not, where it cannot begin.
 
         It begins in mode auto alone: what it would find cannot wait for a person.
@@ -112,7 +115,7 @@ class Searches:
             return verdict.reason
         self._search = trying
         self._under_way()
-        self._propose(first, out)
+        self._propose(_because(why, first), out)
         return None
 
     def why_not_approved(self) -> str | None:
@@ -125,6 +128,7 @@ class Searches:
     def approve(self, who: str, out: list[Output]) -> None:
         """Begin the search that waits for approval; all that follows in it is approved."""
         search, first = self._first(None)
+        first = replace(first, reason=self._desk.waiting().reason)  # it tells why as well
         if isinstance(self._desk.approve(self._view, first, who, out), Decision):
             self._search = search
             self._under_way()
@@ -277,3 +281,8 @@ class Searches:
         else:
             self._watch.end(out)  # what a decision did to the loss cannot be told any more
         self._search, self._view.searching = None, False
+
+
+def _because(why: str, proposal: Proposal) -> Proposal:
+    """A search's first proposal, with what the search answers."""
+    return replace(proposal, reason=f"{why}; {proposal.reason}") if why else proposal

@@ -224,6 +224,7 @@ def test_a_search_in_place_of_the_cut_begins_from_the_snapshot() -> None:
     (first,) = run.todo
     assert first.program is not None
     assert first.program.restore_snapshot == 1
+    assert first.reason.startswith("LR too high since it was raised")
     result = run.search()
     assert result is not None
     assert result.end is SearchEnd.FOUND
@@ -247,6 +248,7 @@ def plateaued(**more: Any) -> Searcher:
 
 def test_a_plateau_is_answered_by_a_trial_and_the_better_factor_stays() -> None:
     run = plateaued()
+    assert run.todo[0].reason.startswith("plateau since step")
     result = run.search()
     assert result is not None
     assert result.end is SearchEnd.TRIED
