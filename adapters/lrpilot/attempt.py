@@ -65,13 +65,10 @@ class Attempt:
         self._snapshots: SnapshotKeeper | None = None
         self._control: Control | None = None
         if self._line is not None:
-            controls = run.acts
-            if controls and trainer.can_snapshot:
+            if run.acts and trainer.can_snapshot:
                 self._snapshots = SnapshotKeeper(trainer.snapshot, run.total_steps)
             helm = Helm(trainer, self._line, self._rates, self._stamp, self._snapshots)
-            self._control = Control(
-                helm, self._judge, losses, self._patience, controls=controls, mode=run.mode
-            )
+            self._control = Control(helm, self._judge, losses, self._patience, run)
             if run.search:
                 self._want_search()
 

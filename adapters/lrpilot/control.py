@@ -11,7 +11,7 @@ from lrpilot.losses import LossReader
 from lrpilot.patience import Patience
 from lrpilot.plan import Bounds, Plan, PlanError
 from lrpilot.replay import Replay
-from lrpilot.run import MODE_MEANS, mode_named
+from lrpilot.run import MODE_MEANS, RunInfo, mode_named
 from lrpilot.runner import Runner
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
@@ -29,8 +29,7 @@ class Control:
         judge: the trainer's own check of every decision.
         losses: reads loss values.
         patience: the budget of waits.
-        controls: whether decisions are followed at all; an observer answers them only.
-        mode: what the training code asks for, of which the daemon is told.
+        run: its mode says whether decisions are followed; an observer answers them only.
 
     Attributes:
         welcome: the daemon's newest welcome.
@@ -44,9 +43,7 @@ class Control:
         judge: Judge,
         losses: LossReader,
         patience: Patience,
-        *,
-        controls: bool,
-        mode: str,
+        run: RunInfo,
     ) -> None:
         self.helm = helm
         self.judge = judge
@@ -56,8 +53,8 @@ class Control:
         self.welcome: session_pb2.Welcome | None = None
         self.answers = 0
         self.stop = False
-        self._controls = controls
-        self._mode = mode  # in force, as far as the user knows
+        self._controls = run.acts
+        self._mode = run.mode  # in force, as far as the user knows
         self._line = helm.line
         self._rates = helm.rates
 
