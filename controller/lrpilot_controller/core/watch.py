@@ -11,10 +11,10 @@ from lrpilot_controller.core.events import (
     Output,
     Refused,
     SignalSeen,
-    SnapshotProven,
     SnapshotTaken,
 )
 from lrpilot_controller.core.guardrails import Refusal
+from lrpilot_controller.core.keeping import Keeping
 from lrpilot_controller.core.model import (
     Action,
     Decision,
@@ -28,7 +28,6 @@ from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import BAD_STATE, is_certain
 from lrpilot_controller.core.probation import Probation
 from lrpilot_controller.core.settings import CoreSettings, Reaction
-from lrpilot_controller.core.snapshots import Snapshot, Snapshots
 from lrpilot_controller.core.swings import SwingCut
 from lrpilot_controller.core.view import RunView
 
@@ -64,7 +63,7 @@ class Watch:
         self._settings = settings
         self._make_detectors = make_detectors
         self._detectors = self._begin_detectors()
-        self._snapshots = Snapshots(proof_steps=view.time_scale // 2)
+        self._keeping = Keeping(view)
         self._probation: Probation | None = None
         self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
         self._on_trial: int | None = None  # the step to see what a rollback's cut gained
@@ -101,9 +100,7 @@ class Watch:
         # the first steps are judged.
         seen = self._detectors
         worthy = healthy and not seen.doubtful and (seen.gained or not seen.watching)
-        if (proven := self._snapshots.update(worthy)) is not None:
-            self._newest(proven)
-            out.append(SnapshotProven(view.attempt.id, proven))
+        self._keeping.update(worthy, out)
         if self._unresolved is not None:
             self._look_again(step, healthy, out)
         if self._on_trial is not None and step >= self._on_trial:
@@ -114,10 +111,7 @@ class Watch:
 
     def kept(self, event: SnapshotTaken, *, proven: bool) -> None:
         """The trainer holds a snapshot of the state that training is in."""
-        snapshot = Snapshot(event.snapshot, event.step, self._detectors.state_dict())
-        self._snapshots.taken(snapshot, proven)
-        if proven:
-            self._newest(event.snapshot)
+        self._keeping.kept(event, self._detectors.state_dict(), proven=proven)
 
     def answered(self, decision: Decision, receipt: Receipt, out: list[Output]) -> None:
         """The trainer answered a decision about a signal."""
@@ -126,7 +120,7 @@ class Watch:
             self._applied(decision, receipt)
             return
         if receipt.status is DecisionStatus.REJECTED and decision.restore_snapshot is not None:
-            view.snapshot = None  # the trainer cannot go back there
+            self._keeping.lost()
         elif receipt.status is not DecisionStatus.EXPIRED:
             return
         if decision.signal is None:
@@ -151,7 +145,7 @@ class Watch:
         self._detectors = self._begin_detectors()
         for loss in references:
             self._detectors.update(view.step, loss, None, view.lr)
-        self._snapshots.rolled_back()
+        self._keeping.branch_left()
         self._forget()
 
     def end(self, out: list[Output]) -> None:
@@ -187,7 +181,8 @@ class Watch:
             return False
         if is_certain(signal):
             view.raised_from = self._detectors.raised_from
-            self._trust_before_raise(out)
+            if (at := self._detectors.raised_at) is not None:
+                self._keeping.trust_before(at, out)  # the raise is to blame
         proposal = self._policy.decide(view, signal)
         if isinstance(proposal, Experiment):
             self.wanted = proposal
@@ -207,13 +202,6 @@ class Watch:
             view.last_note_step = view.step
         self.interrupted_by(verdict, out)
         return True
-
-    def _trust_before_raise(self, out: list[Output]) -> None:
-        """A raise of the LR is to blame: the state before it needs no further proof."""
-        at = self._detectors.raised_at
-        if at is not None and (proven := self._snapshots.prove_before(at)) is not None:
-            self._newest(proven)
-            out.append(SnapshotProven(self._view.attempt.id, proven))
 
     @property
     def _must_wait(self) -> bool:
@@ -287,24 +275,11 @@ class Watch:
         if decision.action is Action.CUT:
             view.cuts += 1
         if decision.restore_snapshot is not None:
-            proven = self._snapshots.proven
-            view.rollbacks += 1
-            if decision.signal is not None:
-                view.lasted = decision.signal.since - view.began
-            view.began = receipt.applied_step
             if decision.signal is None or decision.signal.kind is not SignalKind.TOO_HIGH:
                 self._on_trial = receipt.applied_step + view.time_scale
-            count = view.rollbacks_to
-            count[decision.restore_snapshot] = count.get(decision.restore_snapshot, 0) + 1
-            if proven is not None and proven.id == decision.restore_snapshot:
-                # Steps are never counted back: of those since the snapshot, an earlier rollback
-                # has undone some already.
-                since = max(proven.step, view.undone_until)
-                view.rolled_back_steps += max(0, receipt.applied_step - since)
-                view.undone_until = max(view.undone_until, receipt.applied_step)
-                self._detectors.load_state_dict(dict(proven.detectors))
+            if (then := self._keeping.restored(decision, receipt)) is not None:
+                self._detectors.load_state_dict(then)
                 level, unit = self._detectors.level, self._unit()
-            self._snapshots.rolled_back()
         if decision.plan is not None:
             self._probation = Probation(decision, length, level, unit)
 
@@ -314,9 +289,3 @@ class Watch:
         if seen.start is None or seen.best is None:
             return None
         return max(seen.start - seen.best, seen.noise or 0.0)
-
-    def _newest(self, snapshot: int) -> None:
-        """A snapshot is proven: from now on, this is where a rollback leads."""
-        assert self._snapshots.proven is not None
-        view = self._view
-        view.snapshot, view.began, view.lasted = snapshot, self._snapshots.proven.step, None
