@@ -19,9 +19,10 @@ class RunView:
     the last one restored. `in_vain`: rollbacks of this attempt after which the run learnt
     nothing. `raised_from`: the highest LR that the run was healthy at, where it was raised far
     above that just now or has been found too high since. `swings`: the dispersion of the losses
-    at the last cut for an oscillation. `reactions`: what follows from signals in this attempt.
-    `proposed` is the decision that waits for a person; `frozen`: a person stopped LRPilot from
-    deciding.
+    at the last cut for an oscillation. `overwritten`: decisions in a row
+    whose LR was not in force at their first step. `reactions`: what follows from signals in this
+    attempt. `proposed` is the decision that waits for a person; `frozen`: a person stopped LRPilot
+    from deciding.
     """
 
     attempt: Attempt
@@ -45,6 +46,7 @@ class RunView:
     lasted: int | None = None
     in_vain: int = 0
     raised_from: float | None = None
+    overwritten: int = 0
     swings: float | None = None
     cuts: int = 0
     last_change_step: int | None = None

@@ -34,6 +34,9 @@ from lrpilot_controller.core.view import RunView
 MakeDetectors = Callable[[int | None, int | None], Detectors]
 """Makes detectors of a run's length and its steps per epoch, where they are known."""
 
+OVERWRITTEN = 0.1
+"""Share by which an LR is above what a decision set for that step: somebody else wrote it."""
+
 
 class Watch:
     """Follows one attempt; a program's samples never get here.
@@ -69,6 +72,7 @@ class Watch:
         self._on_trial: int | None = None  # the step to see what a rollback's cut gained
         self._postponed: Signal | None = None  # until a spike is over
         self._swing_cut: SwingCut | None = None  # until another decision is applied
+        self._set: tuple[int, float] | None = None  # an LR, and the step that was to use it first
         self.wanted: Experiment | None = None
 
     def _begin_detectors(self) -> Detectors:
@@ -86,6 +90,8 @@ class Watch:
     def trained(self, step: int, loss: float, out: list[Output]) -> None:
         """Take a train loss."""
         view = self._view
+        if self._set is not None:
+            self._see_lr(step, *self._set)
         self._judge(self._detectors.update(step, loss, None, view.lr), out)
         if self._probation and (outcome := self._probation.update(loss)):
             self._probation = None
@@ -219,6 +225,13 @@ class Watch:
         if proposal is not None:
             self._desk.decide(view, proposal, out)
 
+    def _see_lr(self, step: int, first: int, lr: float) -> None:
+        """Whether the training code wrote over an LR that a decision had set."""
+        if step >= first:
+            view = self._view
+            view.overwritten = view.overwritten + 1 if view.lr > (1 + OVERWRITTEN) * lr else 0
+            self._set = None
+
     def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
         """A blow-up that a cut was to end, or that came too soon after one: is it over?"""
         assert self._unresolved is not None
@@ -256,6 +269,7 @@ class Watch:
         view.last_change_step = receipt.applied_step
         if receipt.lrs_after:
             view.lr = receipt.lrs_after[0]
+            self._set = receipt.applied_step, view.lr
         length = max(self._settings.probation_steps, view.time_scale)
         swing_cut = SwingCut.of(decision, view.plan, length)
         if decision.plan is not None or decision.release:

@@ -82,6 +82,13 @@ def test_a_rate_too_high_is_no_reason_to_stop() -> None:
     assert "the rollbacks are spent" in spent.reason  # there is a snapshot
 
 
+def test_where_the_training_code_writes_over_the_rate_nothing_more_is_undone_in_vain() -> None:
+    assert decide(DIVERGENCE, snapshot=3, overwritten=1).action is Action.ROLLBACK
+    noted = decide(DIVERGENCE, snapshot=3, overwritten=2)
+    assert noted.action is Action.NOTE
+    assert "writes over the LR" in noted.reason
+
+
 def test_a_search_in_place_of_a_cut() -> None:
     able = replace(ATTEMPT, can_snapshot=True, can_program=True)
     reactions = Reactions().overridden({"too_high": "search"})

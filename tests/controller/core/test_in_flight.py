@@ -230,6 +230,22 @@ def test_a_search_in_place_of_the_cut_begins_from_the_snapshot() -> None:
     assert result.end is SearchEnd.FOUND
 
 
+def test_a_loop_that_writes_its_own_rate_is_rolled_back_twice_and_then_left_alone() -> None:
+    trainer = started()
+    own, actions = trainer.lr, []
+    for _ in range(4):
+        found = decisions(trainer.train([5.0 * 1.5**k for k in range(60)]))
+        actions += [decision.action for decision in found]
+        for decision in found:
+            if decision.action is Action.ROLLBACK:
+                trainer.apply(decision)
+                trainer.lr = own  # before the next step, as before each
+        trainer.train(falling(400)[200:])
+    assert actions.count(Action.ROLLBACK) == 2
+    assert Action.NOTE in actions
+    assert Action.STOP not in actions
+
+
 # -- trials
 
 

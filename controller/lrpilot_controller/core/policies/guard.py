@@ -16,6 +16,9 @@ from lrpilot_controller.core.view import RunView
 # Cuts of one attempt for having learnt nothing after a rollback. It had blown up at a few times its
 # rate, so one still too high is likely; a run that learns slowly must not be cut for ever.
 MAX_IN_VAIN = 2
+IN_VAIN = 2
+"""Decisions in a row that were written over, after which another one would be as vain. A rollback
+costs steps each time, and in the end the run."""
 SUSPECTED = 0.5
 """Severity of `too_high` from which on it is more than a suspicion."""
 BAD_STATE = (SignalKind.NONFINITE, SignalKind.DIVERGENCE, SignalKind.TOO_HIGH)
@@ -43,6 +46,9 @@ class GuardPolicy:
             return reflex(view, signal, self._settings)
         if not is_certain(signal):
             return None  # said; it is yet to be confirmed
+        if view.overwritten >= IN_VAIN:
+            reason = f"{_seen(signal)}: noted, the training code writes over the LR that is decided"
+            return Proposal(Action.NOTE, reason, signal)
         searches = view.reactions.of(signal.kind) is Reaction.SEARCH
         if searches and can_search(view.attempt):  # else the LR is cut, rather than left as it is
             reason = f"{_seen(signal)}: search for the LR"
