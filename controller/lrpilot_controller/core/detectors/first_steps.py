@@ -40,6 +40,10 @@ MOST_SUSPICIOUS: Final = 0.49
 LEARNS: Final = 0.25
 """Share of the jump that a run which learns makes good before the suspicion is confirmed."""
 
+LEARNT: Final = 10.0
+"""Times what pairs of reports rise above their level by themselves, beyond which a run has learnt
+however high its loss had jumped: no loss can make good a jump to 1e20."""
+
 DIFFERENCE_TO_SD: Final = 1.0 / 0.954
 """Gaussian: the median size of a difference of neighbours is .954 sd."""
 
@@ -177,7 +181,7 @@ class FirstSteps(SlotState):
             return None
         self._over = True
         jump, gained = self._peak - self._start, self._start - level
-        learns = self._before - level > LEARNS * jump
+        learns = self._before - level > LEARNS * jump or gained > LEARNT * self._usual
         # A loss that stays above its start needs no jump beside it.
         by_itself = max(jump, 2.0 * -gained) < UNUSUAL * self._usual
         if gained > jump or learns or by_itself:

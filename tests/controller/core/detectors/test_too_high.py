@@ -38,6 +38,14 @@ def test_in_a_short_run_it_is_confirmed_after_a_third(seed: int) -> None:
 
 
 @over_seeds
+@pytest.mark.parametrize("peak", [19.0, 1e6, 5e299])
+def test_a_run_that_has_learnt_need_not_make_good_any_jump(seed: int, peak: float) -> None:
+    learnt = [0.1 + 2.4 * math.exp(-t / 25) for t in range(400)]
+    losses = noisy([2.5, 2.6, peak, peak, 3.0, *learnt], seed, 0.02)
+    assert all(signal.severity < 0.5 for signal in signals(TooHighDetector(), losses))
+
+
+@over_seeds
 def test_what_is_made_good_after_a_hundred_reports_is_not_confirmed(seed: int) -> None:
     rough = [2.3, 2.6, 3.4, 3.1, 2.8, *[2.3] * 75, *[max(0.8, 2.3 - 0.02 * t) for t in range(300)]]
     found = signals(TooHighDetector(), noisy(rough, seed, 0.05))
