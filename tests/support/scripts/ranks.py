@@ -3,6 +3,7 @@
 Each rank saves its weights as `<rank>.pt`: {"watched": [...], "alone": [...]}.
 """
 
+import gc
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def main(rank: int, address: str, run: str, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS)
     weights = {"watched": trained(rank, address, run), "alone": trained(rank, None, run)}
     torch.save(weights, folder / f"{rank}.pt")
+    gc.collect()  # a reducer that outlives its process group ends the process with SIGABRT
     dist.barrier()
     dist.destroy_process_group()
 
