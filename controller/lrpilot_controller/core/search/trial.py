@@ -1,8 +1,8 @@
 """A trial in mid-run: would another factor on the LR be better? Programs on the same batches tell.
 
-A loss curve alone tells poorly; a paired probe, read after 40 to 80 steps, agrees with independent
-repetitions in nine cases of ten (229 forks of real runs). Less noise looks like progress, so each
-program ends with its LR annealed to 0, and another factor must win clearly.
+A loss curve alone tells poorly; programs that are paired step by step tell, where they are not read
+too soon. Less noise looks like progress, so each program ends with its LR annealed to 0, and
+another factor must win clearly.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ from lrpilot_controller.core.search.probe import Origin, Phase, Probe, Probing, 
 from lrpilot_controller.core.search.search import Found
 
 HELD, ANNEALED = 40, 24
-"""Steps at the candidate's LR, and on a straight line to 0: together within what is replayed."""
+"""Steps at the candidate's LR, and on a straight line to 0. Before some 40 steps a raise has yet to
+show; both together are within what is replayed."""
 
 TAIL = 12
 """Losses at the end whose mean is the score."""
