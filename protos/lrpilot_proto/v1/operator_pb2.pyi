@@ -31,6 +31,24 @@ class WatchRunRequest(_message.Message):
     run: str
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DaemonStatus(_message.Message):
+    __slots__ = ("version", "generation", "uptime_seconds", "sessions", "journal_bytes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    generation: int
+    uptime_seconds: float
+    sessions: int
+    journal_bytes: int
+    def __init__(self, version: _Optional[str] = ..., generation: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., sessions: _Optional[int] = ..., journal_bytes: _Optional[int] = ...) -> None: ...
+
 class RunSummary(_message.Message):
     __slots__ = ("run", "state", "mode", "attempts", "step", "lrs")
     RUN_FIELD_NUMBER: _ClassVar[int]
@@ -48,12 +66,14 @@ class RunSummary(_message.Message):
     def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., state: _Optional[_Union[_model_pb2.RunState, str]] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., attempts: _Optional[int] = ..., step: _Optional[int] = ..., lrs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class TelemetryCount(_message.Message):
-    __slots__ = ("received", "dropped")
+    __slots__ = ("received", "dropped", "thinned")
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
+    THINNED_FIELD_NUMBER: _ClassVar[int]
     received: int
     dropped: int
-    def __init__(self, received: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
+    thinned: int
+    def __init__(self, received: _Optional[int] = ..., dropped: _Optional[int] = ..., thinned: _Optional[int] = ...) -> None: ...
 
 class DecisionStory(_message.Message):
     __slots__ = ("decision", "receipt", "outcome", "who")

@@ -49,6 +49,16 @@ class OperatorServiceStub(object):
                 request_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.RunStory.FromString,
                 _registered_method=True)
+        self.WatchRuns = channel.unary_stream(
+                '/lrpilot.v1.OperatorService/WatchRuns',
+                request_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.Status = channel.unary_unary(
+                '/lrpilot.v1.OperatorService/Status',
+                request_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.StatusRequest.SerializeToString,
+                response_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.DaemonStatus.FromString,
+                _registered_method=True)
         self.Freeze = channel.unary_unary(
                 '/lrpilot.v1.OperatorService/Freeze',
                 request_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.OperatorCommand.SerializeToString,
@@ -99,6 +109,19 @@ class OperatorServiceServicer(object):
     def WatchRun(self, request, context):
         """a story now and after each change
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRuns(self, request, context):
+        """all now, then those that changed
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Status(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -159,6 +182,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.WatchRun,
                     request_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.WatchRunRequest.FromString,
                     response_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.RunStory.SerializeToString,
+            ),
+            'WatchRuns': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRuns,
+                    request_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.ListRunsRequest.FromString,
+                    response_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'Status': grpc.unary_unary_rpc_method_handler(
+                    servicer.Status,
+                    request_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.StatusRequest.FromString,
+                    response_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.DaemonStatus.SerializeToString,
             ),
             'Freeze': grpc.unary_unary_rpc_method_handler(
                     servicer.Freeze,
@@ -272,6 +305,60 @@ class OperatorService(object):
             '/lrpilot.v1.OperatorService/WatchRun',
             lrpilot__proto_dot_v1_dot_operator__pb2.WatchRunRequest.SerializeToString,
             lrpilot__proto_dot_v1_dot_operator__pb2.RunStory.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lrpilot.v1.OperatorService/WatchRuns',
+            lrpilot__proto_dot_v1_dot_operator__pb2.ListRunsRequest.SerializeToString,
+            lrpilot__proto_dot_v1_dot_operator__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Status(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrpilot.v1.OperatorService/Status',
+            lrpilot__proto_dot_v1_dot_operator__pb2.StatusRequest.SerializeToString,
+            lrpilot__proto_dot_v1_dot_operator__pb2.DaemonStatus.FromString,
             options,
             channel_credentials,
             insecure,
