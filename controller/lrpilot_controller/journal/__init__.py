@@ -2,6 +2,7 @@
 
 from lrpilot_controller.errors import JournalError, JournalUnavailable, JournalVersionError
 from lrpilot_controller.journal.base import (
+    Checkpoint,
     Entry,
     Journal,
     JournalCorrupt,
@@ -16,6 +17,7 @@ from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
 
 __all__ = [
+    "Checkpoint",
     "Entry",
     "Journal",
     "JournalCorrupt",

@@ -51,6 +51,23 @@ class Record:
     event: Event
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What an engine knew after a record: who has it need not read the records up to there.
+
+    Attributes:
+        n: The number of that record.
+        at: When that record was taken in, unix seconds.
+        state: The engine's state, in words of its own.
+    """
+
+    n: int
+    at: float
+    state: str
+
+
+KEPT_CHECKPOINTS = 2  # of each run: should the newest be of no use, one is left
+
 Entry = tuple[RunKey, float, Event]
 """What `append` takes: the run, the wall clock in unix seconds, the event."""
 
@@ -102,6 +119,33 @@ class Journal(Protocol):
         """
         ...
 
+    def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
+        """Keeps an engine's state as it was right after record `n`; the newest two are kept.
+
+        Args:
+            run: A run of this journal.
+            n: The number of one of its records.
+            state: Any text; one that was saved for the same record is replaced.
+
+        Raises:
+            JournalUnavailable: It cannot be written now; nothing was.
+            JournalEntryError: There is no such record, or the text is not valid Unicode.
+        """
+        ...
+
+    def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
+        """The newest state that is kept of a run; None where there is none.
+
+        Args:
+            run: A run that the journal does not know has none.
+            before: Only a state after this record or an earlier one.
+
+        Raises:
+            JournalUnavailable: It cannot be read now.
+            JournalCorrupt: It is damaged.
+        """
+        ...
+
     def close(self) -> None:
         """Lets go of the file. Later calls raise JournalUnavailable; closing twice is harmless."""
         ...
@@ -125,3 +169,10 @@ def check_entry(run: RunKey, at: float) -> None:
         raise JournalEntryError(
             f"the run name {str(run)!r} is not valid Unicode ({error.reason}); rename the run"
         ) from error
+
+
+def no_such_record(run: RunKey, n: int) -> JournalEntryError:
+    """What a checkpoint of a record that is not there is refused with."""
+    return JournalEntryError(
+        f"run {str(run)!r} has no record {n}, so no state after it can be kept; append it first"
+    )

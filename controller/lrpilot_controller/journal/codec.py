@@ -128,6 +128,30 @@ def decode(row: Row) -> Event | None:
         raise JournalCorrupt(f"a {row.kind!r} record is damaged: {error}") from error
 
 
+def pack_text(text: str) -> bytes:
+    """A text as the bytes of a column.
+
+    Raises:
+        JournalEntryError: It is not valid Unicode.
+    """
+    try:
+        return _squeeze(text.encode())
+    except UnicodeEncodeError as error:
+        raise JournalEntryError(f"this text cannot be journaled: {error.reason}") from error
+
+
+def unpack_text(payload: bytes) -> str:
+    """What `pack_text` packed.
+
+    Raises:
+        JournalCorrupt: The bytes are damaged.
+    """
+    try:
+        return _expand(payload).decode()
+    except (ValueError, zlib.error) as error:
+        raise JournalCorrupt(f"a text is damaged: {error}") from error
+
+
 def identical(a: Event, b: Event) -> bool:
     """Whether the journal keeps two events as the same bytes; a NaN is the same as a NaN."""
     return a is b or encode(a) == encode(b)

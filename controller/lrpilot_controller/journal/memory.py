@@ -5,13 +5,16 @@ from collections.abc import Collection, Iterator, Sequence
 
 from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.base import (
+    KEPT_CHECKPOINTS,
+    Checkpoint,
     Entry,
     Journal,
     Record,
     RunKey,
     check_entry,
+    no_such_record,
 )
-from lrpilot_controller.journal.codec import encode, kind_names
+from lrpilot_controller.journal.codec import encode, kind_names, pack_text
 
 
 class MemoryJournal(Journal):
@@ -20,6 +23,7 @@ class MemoryJournal(Journal):
     def __init__(self) -> None:
         self.generation = 1
         self._records: dict[RunKey, list[Record]] = {}
+        self._checkpoints: dict[RunKey, dict[int, Checkpoint]] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -53,6 +57,27 @@ class MemoryJournal(Journal):
             self._check_open()
             found = self._records.get(run, [])[max(after, 0) :]
         return (r for r in found if wanted is None or type(r.event) in wanted)
+
+    def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
+        """See `Journal.save_checkpoint`."""
+        pack_text(state)
+        with self._lock:
+            self._check_open()
+            records = self._records.get(run, [])
+            if not 1 <= n <= len(records):
+                raise no_such_record(run, n)
+            kept = self._checkpoints.setdefault(run, {})
+            kept[n] = Checkpoint(n, records[n - 1].at, state)
+            for old in sorted(kept)[:-KEPT_CHECKPOINTS]:
+                del kept[old]
+
+    def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
+        """See `Journal.checkpoint`."""
+        with self._lock:
+            self._check_open()
+            kept = self._checkpoints.get(run, {})
+            fitting = [n for n in kept if before is None or n <= before]
+            return kept[max(fitting)] if fitting else None
 
     def close(self) -> None:
         """See `Journal.close`."""

@@ -1,4 +1,4 @@
-"""The journal as three tables of a relational database; today in SQLite."""
+"""The journal as tables of a relational database; today in SQLite."""
 
 import heapq
 import os
@@ -10,22 +10,31 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, inspect, select, update
-from sqlalchemy.exc import DBAPIError, TimeoutError
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
-from lrpilot_controller.errors import JournalError, JournalUnavailable, JournalVersionError
+from lrpilot_controller.errors import JournalError, JournalUnavailable
 from lrpilot_controller.journal import sqlite, tables
 from lrpilot_controller.journal.base import (
+    KEPT_CHECKPOINTS,
+    Checkpoint,
     Entry,
     Journal,
     JournalCorrupt,
-    JournalMissing,
     JournalSuperseded,
     Record,
     RunKey,
     check_entry,
+    no_such_record,
 )
-from lrpilot_controller.journal.codec import Row, decode, encode, kind_names
+from lrpilot_controller.journal.codec import (
+    Row,
+    decode,
+    encode,
+    kind_names,
+    pack_text,
+    unpack_text,
+)
+from lrpilot_controller.journal.opening import look, take_over
 
 _columns = attrgetter(*Row.__slots__)  # in the order of the table's columns
 
@@ -43,9 +52,12 @@ class _Head:
 class SqlJournal(Journal):
     """A journal in a database file. Open one with `SqlJournal.open`."""
 
-    def __init__(self, engine: Engine, path: Path, *, generation: int, readonly: bool) -> None:
+    def __init__(
+        self, engine: Engine, path: Path, *, generation: int, version: int, readonly: bool
+    ) -> None:
         self.generation = generation
         self.path = path
+        self._version = version
         self._engine = engine
         self._writer = None if readonly else engine.execution_options(begin=sqlite.WRITE)
         # Compiled once: putting these two together anew costs more than running them, and a
@@ -68,7 +80,8 @@ class SqlJournal(Journal):
         """Opens a journal; for writing it is made where there is none, readable by its owner only.
 
         Opening for writing takes the journal over: whoever had it open for writing before can
-        write no more.
+        write no more. An older version's journal is brought to this one; to be only read it is
+        left as it is.
 
         Args:
             path_or_url: A file, or a `sqlite:///` URL.
@@ -88,12 +101,12 @@ class SqlJournal(Journal):
             sqlite.prepare(path)
         engine = sqlite.connect(path, readonly=readonly, timeout=timeout)
         try:
-            with _explained(path, "opening"):
-                generation = _generation(engine, path) if readonly else _take_over(engine, path)
+            with sqlite.explained(path, "opening"):
+                version, generation = (look if readonly else take_over)(engine, path)
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, path, generation=generation, readonly=readonly)
+        return cls(engine, path, generation=generation, version=version, readonly=readonly)
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """See `Journal.append`."""
@@ -102,16 +115,11 @@ class SqlJournal(Journal):
             check_entry(run, at)
             rows.append((run, at, encode(event)))
         with self._lock:
-            self._check_open()
-            if self._writer is None:
-                raise JournalError(
-                    f"the journal {self.path} was opened read-only; only the daemon writes it"
-                )
+            writer = self._check_writable()
             if not rows:
                 return []
             heads: dict[RunKey, _Head] = {}
-            with _explained(self.path, "writing to"), self._writer.begin() as connection:
-                self._check_generation(connection)
+            with self._transaction(writer) as connection:
                 values = []
                 for run, at, row in rows:
                     head = self._next(connection, heads, run)
@@ -125,7 +133,7 @@ class SqlJournal(Journal):
         """See `Journal.runs`."""
         self._check_open()
         query = select(tables.runs.c.project, tables.runs.c.name).order_by(tables.runs.c.id)
-        with _explained(self.path, "reading"), self._engine.connect() as connection:
+        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
             return [RunKey(project, name) for project, name in connection.execute(query)]
 
     def records(
@@ -136,6 +144,50 @@ class SqlJournal(Journal):
         self._check_open()
         return self._records(run, after, names)
 
+    def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
+        """See `Journal.save_checkpoint`."""
+        payload = pack_text(state)
+        kept = tables.checkpoints.c
+        with self._lock, self._transaction(self._check_writable()) as connection:
+            head = self._heads.get(run) or _head(connection, run)
+            at = head and connection.scalar(
+                select(tables.events.c.at).where(
+                    tables.events.c.run_id == head.id, tables.events.c.n == n
+                )
+            )
+            if head is None or at is None:
+                raise no_such_record(run, n)
+            mine = kept.run_id == head.id
+            connection.execute(delete(tables.checkpoints).where(mine, kept.n == n))
+            connection.execute(
+                insert(tables.checkpoints).values(run_id=head.id, n=n, at=at, state=payload)
+            )
+            newest = select(kept.n).where(mine).order_by(kept.n.desc())
+            oldest = connection.scalar(newest.offset(KEPT_CHECKPOINTS - 1).limit(1))
+            if oldest is not None:
+                connection.execute(delete(tables.checkpoints).where(mine, kept.n < oldest))
+
+    def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
+        """See `Journal.checkpoint`."""
+        self._check_open()
+        if self._version < 2:
+            return None
+        kept = tables.checkpoints.c
+        query = select(kept.n, kept.at, kept.state).order_by(kept.n.desc()).limit(1)
+        if before is not None:
+            query = query.where(kept.n <= before)
+        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
+            head = _head(connection, run)
+            found = head and connection.execute(query.where(kept.run_id == head.id)).one_or_none()
+        if not found:
+            return None
+        try:
+            return Checkpoint(found.n, found.at, unpack_text(found.state))
+        except JournalCorrupt as error:
+            raise JournalCorrupt(
+                f"the state after record {found.n} of run {run} in {self.path}: {error}"
+            ) from error
+
     def close(self) -> None:
         """See `Journal.close`."""
         with self._lock:
@@ -143,7 +195,7 @@ class SqlJournal(Journal):
             self._engine.dispose()
 
     def _records(self, run: RunKey, after: int, names: list[str] | None) -> Iterator[Record]:
-        with _explained(self.path, "reading"), self._engine.connect() as connection:
+        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
             head = _head(connection, run)
         if head is None:
             return
@@ -170,7 +222,7 @@ class SqlJournal(Journal):
             query = query.where(tables.events.c.kind == kind)
         while True:
             self._check_open()
-            with _explained(self.path, "reading"), self._engine.connect() as connection:
+            with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
                 page = connection.execute(query.where(tables.events.c.n > after)).all()
             yield from page
             if len(page) < _PAGE:
@@ -190,14 +242,29 @@ class SqlJournal(Journal):
         head.last += 1
         return head
 
-    def _check_generation(self, connection: Connection) -> None:
-        """What makes it right to remember where the runs stand: nobody else writes."""
-        current = connection.exec_driver_sql(self._ask_generation).scalar_one()
-        if current != self.generation:
-            raise JournalSuperseded(
-                f"another daemon has opened the journal {self.path} (generation {current}, this "
-                f"one is {self.generation}); stop this daemon, or give it its own --storage"
+    def _check_writable(self) -> Engine:
+        self._check_open()
+        if self._writer is None:
+            raise JournalError(
+                f"the journal {self.path} was opened read-only; only the daemon writes it"
             )
+        return self._writer
+
+    @contextmanager
+    def _transaction(self, writer: Engine) -> Iterator[Connection]:
+        """One that is committed at its end, by the newest daemon only.
+
+        That nobody else writes is what makes it right to remember where the runs stand.
+        """
+        with sqlite.explained(self.path, "writing to"), writer.begin() as connection:
+            current = connection.exec_driver_sql(self._ask_generation).scalar_one()
+            if current != self.generation:
+                raise JournalSuperseded(
+                    f"another daemon has opened the journal {self.path} (generation {current}, "
+                    f"this one is {self.generation}); stop this daemon, or give it its own "
+                    "--storage"
+                )
+            yield connection
 
     def _check_open(self) -> None:
         if self._closed:
@@ -216,55 +283,3 @@ def _head(connection: Connection, run: RunKey) -> _Head | None:
         )
     ).one_or_none()
     return found and _Head(found[0], found[1] or 0)
-
-
-def _generation(engine: Engine, path: Path) -> int:
-    """The generation of a journal that can be read by this version."""
-    with engine.connect() as connection:
-        present = set(inspect(connection).get_table_names())
-        if not present:
-            raise JournalMissing(f"the journal {path} is empty: nothing was recorded there yet")
-        version, generation = tables.SCHEMA_VERSION, 0
-        if tables.meta.name in present:
-            version, generation = connection.execute(select(tables.meta)).one()
-    if version > tables.SCHEMA_VERSION:
-        raise JournalVersionError(
-            f"the journal {path} has schema version {version}, and this LRPilot knows versions "
-            f"up to {tables.SCHEMA_VERSION}; upgrade it (pip install -U lrpilot), or choose "
-            "another --storage directory"
-        )
-    if not present >= set(tables.metadata.tables):
-        raise JournalCorrupt(
-            f"{path} is a database but not a journal of LRPilot (its tables: "
-            f"{', '.join(sorted(present))}); choose another --storage directory"
-        )
-    return int(generation)
-
-
-def _take_over(engine: Engine, path: Path) -> int:
-    """Counts one more opening for writing, and makes the tables in an empty file."""
-    writer = engine.execution_options(begin=sqlite.WRITE)
-    with engine.connect() as connection:
-        empty = not inspect(connection).get_table_names()
-    if not empty:
-        # Refused before anything is changed: it may be somebody else's database.
-        _generation(engine, path)
-    sqlite.use_wal(engine)
-    with writer.begin() as connection:
-        tables.metadata.create_all(connection)
-        if connection.execute(select(tables.meta)).first() is None:
-            connection.execute(
-                insert(tables.meta).values(schema_version=tables.SCHEMA_VERSION, generation=0)
-            )
-        connection.execute(update(tables.meta).values(generation=tables.meta.c.generation + 1))
-        return int(connection.execute(select(tables.meta.c.generation)).scalar_one())
-
-
-@contextmanager
-def _explained(path: Path, doing: str) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise sqlite.explain(error, path, doing) from error
-    except TimeoutError as error:
-        raise JournalUnavailable(f"{doing} the journal {path} took too long: {error}") from error

@@ -2,12 +2,14 @@
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
 
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 from lrpilot_controller.journal.base import JournalCorrupt, JournalMissing
@@ -124,8 +126,18 @@ def use_wal(engine: Engine) -> None:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
 
-def explain(error: DBAPIError, path: Path, doing: str) -> JournalError:
-    """The database's error as one that says what to do."""
+@contextmanager
+def explained(path: Path, doing: str) -> Iterator[None]:
+    """Turns the database's errors into ones that say what to do."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _explain(error, path, doing) from error
+    except TimeoutError as error:
+        raise JournalUnavailable(f"{doing} the journal {path} took too long: {error}") from error
+
+
+def _explain(error: DBAPIError, path: Path, doing: str) -> JournalError:
     name = getattr(error.orig, "sqlite_errorname", "")
     for prefix, advice in _ADVICE.items():
         if name.startswith(prefix):

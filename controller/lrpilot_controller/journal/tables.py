@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 meta = Table(
@@ -44,4 +44,12 @@ events = Table(
     # Last, so that a read of the other columns need not pass over it.
     Column("payload", LargeBinary, nullable=False),
     Index("events_by_kind", "run_id", "kind", "n"),
+)
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("run_id", Integer, ForeignKey(runs.c.id), primary_key=True),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("state", LargeBinary, nullable=False),
 )

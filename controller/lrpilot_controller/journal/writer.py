@@ -3,22 +3,34 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
-from lrpilot_controller.errors import JournalUnavailable
-from lrpilot_controller.journal.base import (
-    Entry,
-    Journal,
-    JournalEntryError,
-)
+from lrpilot_controller.errors import JournalError, JournalUnavailable
+from lrpilot_controller.journal.base import Entry, Journal, JournalEntryError, RunKey
+
+T = TypeVar("T")
 
 # A transaction costs as much as several records in it. A daemon of many runs would do little else,
 # so it makes one per GAP_S on average; after a pause some go at once, for a few runs all of them.
 GAP_S = 0.005
 AT_ONCE = 5
 
-_Submission = tuple[list[Entry], "Future[list[int]]"]
+
+class _Appending(NamedTuple):
+    """Entries that must be written together."""
+
+    entries: list[Entry]
+    future: "Future[list[int]]"
+
+
+class _Call(NamedTuple):
+    """Another piece of work on the journal; its place is between two transactions."""
+
+    work: Callable[[], Any]
+    future: "Future[Any]"
 
 
 class JournalWriter:
@@ -37,7 +49,7 @@ class JournalWriter:
             raise ValueError(f"a group holds at least 1 submission, not {group}")
         self._journal = journal
         self._group = group
-        self._waiting: deque[_Submission] = deque()
+        self._waiting: deque[_Appending | _Call] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._due = 0.0  # when the next transaction may begin
@@ -57,12 +69,32 @@ class JournalWriter:
             JournalUnavailable: The writer was closed.
         """
         future: Future[list[int]] = Future()
-        future.set_running_or_notify_cancel()
-        with self._changed:
-            if self._closed:
-                raise JournalUnavailable("the journal's writer was closed; nothing is written now")
-            self._waiting.append((list(entries), future))
-            self._changed.notify()
+        self._enqueue(_Appending(list(entries), future))
+        return future
+
+    def save_checkpoint(self, run: RunKey, n: int, state: str) -> "Future[None]":
+        """Queues an engine's state behind what was submitted before; see `Journal`.
+
+        Returns:
+            Done once the state is durable. Fails as `Journal.save_checkpoint` does; that costs
+            nothing that was submitted beside it.
+
+        Raises:
+            JournalUnavailable: The writer was closed.
+        """
+        return self.call(partial(self._journal.save_checkpoint, run, n, state))
+
+    def call(self, work: Callable[[], T]) -> "Future[T]":
+        """Queues another piece of work on the journal; nothing is written while it runs.
+
+        Returns:
+            Its result. Fails with a JournalError of the work's own, else with JournalUnavailable.
+
+        Raises:
+            JournalUnavailable: The writer was closed.
+        """
+        future: Future[T] = Future()
+        self._enqueue(_Call(work, future))
         return future
 
     def close(self) -> None:
@@ -72,12 +104,23 @@ class JournalWriter:
             self._changed.notify()
         self._thread.join()
 
-    def _run(self) -> None:
-        while group := self._next():
-            self._commit(group)
+    def _enqueue(self, submission: _Appending | _Call) -> None:
+        submission.future.set_running_or_notify_cancel()
+        with self._changed:
+            if self._closed:
+                raise JournalUnavailable("the journal's writer was closed; nothing is written now")
+            self._waiting.append(submission)
+            self._changed.notify()
 
-    def _next(self) -> list[_Submission]:
-        """What goes into the next transaction; empty once closed and drained."""
+    def _run(self) -> None:
+        while (group := self._next()) is not None:
+            if isinstance(group, _Call):
+                _do(group)
+            else:
+                self._commit(group)
+
+    def _next(self) -> list[_Appending] | _Call | None:
+        """What goes into the next transaction; None once closed and drained."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
@@ -86,26 +129,51 @@ class JournalWriter:
             time.sleep(self._due - now)
         self._due = max(self._due, now - AT_ONCE * GAP_S) + GAP_S
         with self._changed:
-            return [self._waiting.popleft() for _ in range(min(self._group, len(self._waiting)))]
+            return self._take() if self._waiting else None
 
-    def _commit(self, group: list[_Submission]) -> None:
+    def _take(self) -> list[_Appending] | _Call:
+        """All that may be written together. A call waits until what is before it is written."""
+        first = self._waiting.popleft()
+        if isinstance(first, _Call):
+            return first
+        group = [first]
+        while self._waiting and len(group) < self._group:
+            if isinstance(other := self._waiting[0], _Call):
+                break
+            self._waiting.popleft()
+            group.append(other)
+        return group
+
+    def _commit(self, group: list[_Appending]) -> None:
         try:
             numbers = iter(self._journal.append([e for entries, _ in group for e in entries]))
             results = [[next(numbers) for _ in entries] for entries, _ in group]
         except JournalEntryError as error:
             if len(group) == 1:
-                group[0][1].set_exception(error)
+                group[0].future.set_exception(error)
                 return
             # One run's impossible entry must not cost the other runs their records.
             for submission in group:
                 self._commit([submission])
         except Exception as error:
-            failure = error
-            if not isinstance(error, JournalUnavailable):
-                failure = JournalUnavailable(f"the journal could not be written: {error!r}")
-                failure.__cause__ = error
-            for _, future in group:
-                future.set_exception(failure)
+            failure = error if isinstance(error, JournalUnavailable) else _unavailable(error)
+            for submission in group:
+                submission.future.set_exception(failure)
         else:
-            for (_, future), result in zip(group, results, strict=True):
-                future.set_result(result)
+            for submission, result in zip(group, results, strict=True):
+                submission.future.set_result(result)
+
+
+def _do(call: _Call) -> None:
+    try:
+        result = call.work()
+    except Exception as error:
+        call.future.set_exception(error if isinstance(error, JournalError) else _unavailable(error))
+    else:
+        call.future.set_result(result)
+
+
+def _unavailable(error: Exception) -> JournalUnavailable:
+    failure = JournalUnavailable(f"the journal could not be written: {error!r}")
+    failure.__cause__ = error
+    return failure

@@ -24,6 +24,7 @@ from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult,
 from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup, Signal, SignalKind
 from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program, Segment, Shape, StopRule
 from lrpilot_controller.journal import (
+    Checkpoint,
     Journal,
     JournalEntryError,
     JournalUnavailable,
@@ -192,6 +193,44 @@ def test_reading_ends_where_the_run_ended_when_it_began(journal: Journal) -> Non
     assert [first.n, *(r.n for r in reading)] == list(range(1, 301))
 
 
+def test_the_newest_two_checkpoints_of_each_run_are_kept(journal: Journal) -> None:
+    assert journal.checkpoint(A) is None
+    journal.append([(key, float(i), lost(i)) for i in range(1, 10) for key in (A, B)])
+    for n in (2, 4, 7):
+        journal.save_checkpoint(A, n, f"a{n}")
+    journal.save_checkpoint(B, 1, "b1")
+    assert journal.checkpoint(A) == Checkpoint(7, 7.0, "a7")
+    assert journal.checkpoint(A, before=7) == Checkpoint(7, 7.0, "a7")
+    assert journal.checkpoint(A, before=6) == Checkpoint(4, 4.0, "a4")
+    assert journal.checkpoint(A, before=3) is None
+    assert journal.checkpoint(B) == Checkpoint(1, 1.0, "b1")
+
+
+def test_a_checkpoint_may_be_saved_again_or_late(journal: Journal) -> None:
+    journal.append([(A, float(i), lost(i)) for i in range(1, 6)])
+    for n, state in ((3, "x" * 5000), (5, "five"), (3, "ü\n🚀\0" * 100), (1, "too old to be kept")):
+        journal.save_checkpoint(A, n, state)
+    assert journal.checkpoint(A) == Checkpoint(5, 5.0, "five")
+    assert journal.checkpoint(A, before=4) == Checkpoint(3, 3.0, "ü\n🚀\0" * 100)
+    assert journal.checkpoint(A, before=2) is None
+
+
+@pytest.mark.parametrize(("key", "n"), [(A, 2), (A, 0), (A, -1), (B, 1)])
+def test_a_checkpoint_belongs_to_a_record(journal: Journal, key: RunKey, n: int) -> None:
+    journal.append([(A, 0.0, lost(0))])
+    with pytest.raises(JournalEntryError, match=rf"'{key}' has no record {n}"):
+        journal.save_checkpoint(key, n, "state")
+    assert journal.checkpoint(key) is None
+    assert journal.runs() == [A]
+
+
+def test_a_checkpoint_is_text(journal: Journal) -> None:
+    journal.append([(A, 0.0, lost(0))])
+    with pytest.raises(JournalEntryError, match="surrogates"):
+        journal.save_checkpoint(A, 1, "\ud800")
+    assert journal.checkpoint(A) is None
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -225,6 +264,10 @@ def test_closed(journal: Journal) -> None:
         journal.runs()
     with pytest.raises(JournalUnavailable, match="closed"):
         list(journal.records(A))
+    with pytest.raises(JournalUnavailable, match="closed"):
+        journal.save_checkpoint(A, 1, "state")
+    with pytest.raises(JournalUnavailable, match="closed"):
+        journal.checkpoint(A)
 
 
 def test_threads_append_and_read(journal: Journal) -> None:

@@ -1,10 +1,6 @@
 """A journal of an older version is read and replayed; `tests/e2e/test_old_journal.py` goes on.
 
-`old/before_signals.db` was written by a daemon before there were modes, commands and detectors
-beyond those for blow-ups (the commit "The figures of later runs, five seeds"), with three real
-runs of project `old`: `guarded` blew up and was rolled back, `found` was searched, and the trainer
-of `cut_off` was killed at step 150. `old/before_signals.json` is what its `lrpilot show --json`
-told of them.
+`old/README.md` says how the file was made.
 """
 
 import json

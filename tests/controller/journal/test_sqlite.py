@@ -204,7 +204,7 @@ def test_an_empty_file_is_a_journal_to_be(database: Path) -> None:
 def test_a_newer_schema_is_refused(database: Path, readonly: bool) -> None:
     write(database)
     edit(database, "UPDATE meta SET schema_version = 7", "DROP TABLE runs")
-    with pytest.raises(JournalVersionError, match=r"version 7.*up to 1.*upgrade"):
+    with pytest.raises(JournalVersionError, match=r"version 7.*up to 2.*upgrade"):
         SqlJournal.open(database, readonly=readonly)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from lrpilot_controller.core.events import SessionLost
 from lrpilot_controller.journal import (
+    Checkpoint,
     Journal,
     JournalEntryError,
     JournalUnavailable,
@@ -53,6 +54,12 @@ class FaultyJournal(Journal):
         self, run: RunKey, *, after: int = 0, kinds: Collection[type] | None = None
     ) -> Iterator[Record]:
         return self.inner.records(run, after=after, kinds=kinds)
+
+    def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
+        self.inner.save_checkpoint(run, n, state)
+
+    def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
+        return self.inner.checkpoint(run, before=before)
 
     def close(self) -> None:
         self.inner.close()
@@ -133,6 +140,51 @@ def test_an_impossible_entry_costs_only_its_own_submission() -> None:
         bad.result(WAIT)
     assert [r.at for r in journal.records(RUN)] == [0.0, 1.0, 3.0]
     writer.close()
+
+
+def test_a_checkpoint_is_saved_when_what_was_submitted_before_it_is_written(
+    journal: Journal,
+) -> None:
+    writer = JournalWriter(journal)
+    futures = [
+        (writer.submit([entry(i)]), writer.save_checkpoint(RUN, i, f"{i}")) for i in range(1, 40)
+    ]
+    for number, (written, saved) in enumerate(futures, 1):
+        assert written.result(WAIT) == [number]
+        assert saved.result(WAIT) is None
+    writer.close()
+    assert journal.checkpoint(RUN) == Checkpoint(39, 39.0, "39")
+
+
+def test_a_call_has_its_turn_between_two_transactions() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal)
+    begin(writer, journal)
+    before = [writer.submit([entry(i)]) for i in range(3)]
+    groups = writer.call(lambda: list(journal.groups))
+    after = [writer.submit([entry(i)]) for i in range(2)]
+    journal.release()
+    assert groups.result(WAIT) == [1, 3]
+    assert [f.result(WAIT) for f in (*before, *after)] == [[2], [3], [4], [5], [6]]
+    assert journal.groups == [1, 3, 2]
+    writer.close()
+
+
+def test_a_failing_call_costs_nothing_else() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal)
+    journal.release()
+    early = writer.save_checkpoint(RUN, 1, "of a record that is not there")
+    broken = writer.call(lambda: 1 // 0)
+    written = writer.submit([entry(1)])
+    with pytest.raises(JournalEntryError, match="no record 1"):
+        early.result(WAIT)
+    with pytest.raises(JournalUnavailable, match="ZeroDivisionError"):
+        broken.result(WAIT)
+    assert written.result(WAIT) == [1]
+    writer.close()
+    with pytest.raises(JournalUnavailable, match="closed"):
+        writer.save_checkpoint(RUN, 1, "state")
 
 
 def test_a_submission_cannot_be_taken_back() -> None:
