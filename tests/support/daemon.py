@@ -39,6 +39,8 @@ def cli(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[
 class Daemon:
     """One life after another of `lrpilot serve` on one socket and one storage directory."""
 
+    command: tuple[str, ...] = COMMAND
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.socket = folder / "d.sock"
@@ -51,7 +53,7 @@ class Daemon:
         """Start it and wait until it accepts connections."""
         where = ["--listen", self.address, "--storage", str(self.storage)]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen([*COMMAND, "serve", *where, *options], stderr=log)
+            self.process = subprocess.Popen([*self.command, "serve", *where, *options], stderr=log)
         until(lambda: self.answers() or self.process.poll() is not None, what="the daemon")
         assert self.answers(), f"the daemon ended at once:\n{self.log}"
 

@@ -3,15 +3,18 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from lrpilot.client import notices
+from lrpilot.client.timing import Backoff
 from support.daemon import Daemon
+from support.faults.daemon import FaultyDaemon
 from support.training import quiet_threads
 
-__all__ = ["_calm", "daemon", "folder"]
+__all__ = ["_calm", "daemon", "faulty", "folder", "reconnect_soon"]
 
 
 @pytest.fixture
@@ -28,6 +31,20 @@ def daemon(folder: Path) -> Iterator[Daemon]:
     one = Daemon(folder)
     yield one
     one.kill()
+
+
+@pytest.fixture
+def faulty(folder: Path) -> Iterator[FaultyDaemon]:
+    """One in which something can go wrong; not started yet."""
+    one = FaultyDaemon(folder)
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def reconnect_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or most of a test would be waiting to connect."""
+    monkeypatch.setattr("lrpilot.client.agent.Backoff", partial(Backoff, high_s=0.1))
 
 
 @pytest.fixture(autouse=True)
