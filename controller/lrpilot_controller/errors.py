@@ -9,6 +9,10 @@ class InvalidTelemetry(LRPilotError):
     """A message of a trainer that cannot be what a trainer meant."""
 
 
+class OutOfOrder(LRPilotError):
+    """Messages of a trainer are missing before one that came; sent again they can be taken."""
+
+
 class RunBusy(LRPilotError):
     """A run's name has a live session of another attempt."""
 

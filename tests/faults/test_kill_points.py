@@ -1,6 +1,7 @@
 """The daemon dies at an exact place: within a commit, before it speaks, before it is answered."""
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from support.daemon import until
 from support.digits import STEPS, digits
@@ -12,20 +13,25 @@ from support.training import attach, job, rollbacks, train, train_until
 
 pytestmark = pytest.mark.usefixtures("reconnect_soon")
 
-# (where, and at the how many-th time)
+
+def at(point: str, when: int, *marks: pytest.MarkDecorator) -> ParameterSet:
+    """A place, and at the how many-th time."""
+    return pytest.param(point, when, marks=marks, id=point)
+
+
 GUARDED = [
-    ("journaling samples", 3),
-    ("within a transaction", 4),
-    ("journaled samples", 3),
-    ("journaling decision", 1),
-    ("journaled decision", 1),
-    ("arrived receipt", 1),
-    ("journaling receipt", 2),
-    ("journaled receipt", 2),
+    at("journaling samples", 3, pytest.mark.slow),
+    at("within a transaction", 4, pytest.mark.slow),
+    at("journaled samples", 3, pytest.mark.slow),
+    at("journaling decision", 1, pytest.mark.slow),
+    at("journaled decision", 1),
+    at("arrived receipt", 1),
+    at("journaling receipt", 2, pytest.mark.slow),
+    at("journaled receipt", 2, pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("point", "when"), GUARDED, ids=[point for point, _ in GUARDED])
+@pytest.mark.parametrize(("point", "when"), GUARDED)
 def test_a_guarded_run(faulty: FaultyDaemon, point: str, when: int) -> None:
     """Whatever was recorded counts, and what was not is done once by the next daemon."""
     faulty.start()
@@ -45,6 +51,7 @@ def test_a_guarded_run(faulty: FaultyDaemon, point: str, when: int) -> None:
     check_run(faulty, "run", pilot, one.loss())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [3])
 def test_a_daemon_that_dies_while_it_reads_its_journal(faulty: FaultyDaemon, times: int) -> None:
     """Also again and again: nothing is written, so nothing is lost."""
@@ -72,16 +79,16 @@ def test_a_daemon_that_dies_while_it_reads_its_journal(faulty: FaultyDaemon, tim
 
 
 SEARCHED = [
-    ("journaled decision", 6),
-    ("arrived receipt", 6),
-    ("journaling samples", 12),
-    ("arrived result", 5),
-    ("journaling result", 7),
-    ("journaled result", 8),
+    at("journaled decision", 6, pytest.mark.slow),
+    at("arrived receipt", 6, pytest.mark.slow),
+    at("journaling samples", 12, pytest.mark.slow),
+    at("arrived result", 5, pytest.mark.slow),
+    at("journaling result", 7, pytest.mark.slow),
+    at("journaled result", 8),
 ]
 
 
-@pytest.mark.parametrize(("point", "when"), SEARCHED, ids=[point for point, _ in SEARCHED])
+@pytest.mark.parametrize(("point", "when"), SEARCHED)
 def test_a_searched_run(faulty: FaultyDaemon, point: str, when: int) -> None:
     """In the middle of a search, which is finished or given up for its fallback."""
     faulty.suffer(kill=[point, when])

@@ -124,6 +124,14 @@ class Outbox:
         head = self._head()
         return head[0] if head is not None else self._taken + 1
 
+    @property
+    def oldest_report(self) -> int:
+        """The oldest report that can still be sent, or the next one to come."""
+        for entry in self._unacked:
+            if not isinstance(entry, _Batch):
+                return entry.report_seq
+        return self._report_seq + 1
+
     def restart(self) -> None:
         """Another attempt begins before anything was pushed: reports are numbered anew."""
         waiting = [e for e in self._unacked if not isinstance(e, _Batch)]

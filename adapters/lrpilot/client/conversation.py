@@ -31,6 +31,10 @@ PERMANENT = frozenset(
 )
 
 
+class _MissedError(Exception):
+    """The line lost a message, or swapped two: a new session begins where this one was whole."""
+
+
 class End(enum.Enum):
     """Why a session ended."""
 
@@ -120,6 +124,7 @@ class Conversation:
         memory.last_decision = max(memory.last_decision, hello.last_decision_id)
         hello.last_decision_id = memory.last_decision
         hello.oldest_seq = self._outbox.oldest_seq
+        hello.oldest_report = self._outbox.oldest_report
 
     def _hear(self, event: Event) -> tuple[End, str] | None:
         if isinstance(event, Ended):
@@ -129,6 +134,8 @@ class Conversation:
         if isinstance(event, Received):
             try:
                 progress = self._listen(event.message)
+            except _MissedError as error:
+                return End.LOST, str(error)
             except ConfusedError as error:
                 return End.REFUSED, str(error)
             if progress:
@@ -143,6 +150,11 @@ class Conversation:
             self._stale = message.generation
             return False
         memory.generation = message.generation
+        if message.after_decision > memory.last_decision:
+            raise _MissedError(
+                f"decision {message.after_decision} was sent and did not come; the newest that "
+                f"came is {memory.last_decision}"
+            )
         progress = self._outbox.acknowledge(message.acked_seq, message.acked_report)
         body = message.WhichOneof("body")
         if body == "welcome" and not memory.connected:

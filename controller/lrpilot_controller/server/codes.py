@@ -8,6 +8,7 @@ from lrpilot_controller.errors import (
     LRPilotError,
     NotFound,
     NotNow,
+    OutOfOrder,
     RunBusy,
     Stopping,
     Superseded,
@@ -16,6 +17,7 @@ from lrpilot_controller.journal.base import JournalEntryError
 
 _CODES: dict[type[LRPilotError], grpc.StatusCode] = {
     InvalidTelemetry: grpc.StatusCode.INVALID_ARGUMENT,
+    OutOfOrder: grpc.StatusCode.ABORTED,
     RunBusy: grpc.StatusCode.ALREADY_EXISTS,
     Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     NotFound: grpc.StatusCode.NOT_FOUND,

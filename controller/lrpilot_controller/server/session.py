@@ -17,6 +17,7 @@ from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.server import convert
 from lrpilot_controller.server.codes import code_of
 from lrpilot_controller.server.live import LiveRun
+from lrpilot_controller.server.order import Order
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.version import VERSION
 from lrpilot_proto.v1 import session_pb2, session_pb2_grpc
@@ -83,6 +84,7 @@ class _Session:
         self._outbox: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the end
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._run: LiveRun | None = None
+        self._told = 0  # the newest decision that the trainer was sent
         self.name = "?"
 
     async def serve(self, requests: AsyncIterator[session_pb2.TrainerMessage]) -> None:
@@ -91,9 +93,9 @@ class _Session:
         Raises:
             LRPilotError: the session is refused, or was taken over.
         """
-        attempt = await self._greet(requests)
+        hello, attempt = await self._greet(requests)
         assert self._run is not None
-        reader = asyncio.create_task(self._read(requests, attempt))
+        reader = asyncio.create_task(self._read(requests, hello, attempt))
         writer = asyncio.create_task(self._write())
         try:
             done, _ = await asyncio.wait(
@@ -113,6 +115,7 @@ class _Session:
     def decide(self, decision: Decision) -> None:
         """Send a decision."""
         self._send(Message(decision=convert.decision_to(decision)))
+        self._told = max(self._told, decision.id)
 
     def prove(self, snapshot: int) -> None:
         """Say that a snapshot is proven."""
@@ -123,7 +126,9 @@ class _Session:
         if not self._ended.done():
             self._ended.set_exception(error)
 
-    async def _greet(self, requests: AsyncIterator[session_pb2.TrainerMessage]) -> Attempt:
+    async def _greet(
+        self, requests: AsyncIterator[session_pb2.TrainerMessage]
+    ) -> tuple[session_pb2.Hello, Attempt]:
         try:
             first = await asyncio.wait_for(anext(aiter(requests)), HELLO_TIMEOUT_S)
         except StopAsyncIteration:
@@ -137,6 +142,7 @@ class _Session:
         key = RunKey(hello.run.project, hello.run.name)
         self.name = f"{key} attempt {attempt.id}"
         self._run = await self._runs.open(key, attempt, self)
+        self._told = hello.last_decision_id
         # What the trainer never saw is sent again; what it saw it answers with a receipt.
         welcome = session_pb2.Welcome(
             daemon_version=VERSION,
@@ -148,27 +154,36 @@ class _Session:
         for decision in self._run.unanswered.values():
             if decision.id > hello.last_decision_id:
                 self.decide(decision)
-        return attempt
+        return hello, attempt
 
     async def _read(
-        self, requests: AsyncIterator[session_pb2.TrainerMessage], attempt: Attempt
+        self,
+        requests: AsyncIterator[session_pb2.TrainerMessage],
+        hello: session_pb2.Hello,
+        attempt: Attempt,
     ) -> None:
-        assert self._run is not None
+        run = self._run
+        assert run is not None
+        first_report = max(run.next_report, hello.oldest_report) if hello.oldest_report else None
+        order = Order(max(run.next_seq, hello.oldest_seq), first_report)
         async for message in requests:
             match message.WhichOneof("body"):
                 case "telemetry":
                     samples = convert.samples_from(message.telemetry, attempt)
-                    await self._runs.take(self._run, self, samples)
+                    order.check(samples)
+                    await self._runs.take(run, self, samples)
                 case "report":
                     report = convert.report_from(message.report, attempt)
-                    await self._runs.take(self._run, self, report)
-                case "hello":
+                    order.check(report)
+                    await self._runs.take(run, self, report)
+                case "hello" if message.hello != hello:
                     raise InvalidTelemetry("a session has one Hello, its first message")
             self._send(Message())
 
     def _send(self, message: Message) -> None:
         assert self._run is not None
         message.generation = self._runs.generation
+        message.after_decision = self._told
         message.acked_seq = self._run.next_seq - 1
         message.acked_report = self._run.next_report - 1
         self._outbox.put_nowait(message)

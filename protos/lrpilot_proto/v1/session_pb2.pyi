@@ -28,10 +28,11 @@ class TrainerMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ...) -> None: ...
 
 class ControllerMessage(_message.Message):
-    __slots__ = ("generation", "acked_seq", "acked_report", "flush_ms", "welcome", "decision", "proven")
+    __slots__ = ("generation", "acked_seq", "acked_report", "after_decision", "flush_ms", "welcome", "decision", "proven")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
     ACKED_REPORT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_DECISION_FIELD_NUMBER: _ClassVar[int]
     FLUSH_MS_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
@@ -39,11 +40,12 @@ class ControllerMessage(_message.Message):
     generation: int
     acked_seq: int
     acked_report: int
+    after_decision: int
     flush_ms: int
     welcome: Welcome
     decision: _model_pb2.Decision
     proven: SnapshotProven
-    def __init__(self, generation: _Optional[int] = ..., acked_seq: _Optional[int] = ..., acked_report: _Optional[int] = ..., flush_ms: _Optional[int] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., proven: _Optional[_Union[SnapshotProven, _Mapping]] = ...) -> None: ...
+    def __init__(self, generation: _Optional[int] = ..., acked_seq: _Optional[int] = ..., acked_report: _Optional[int] = ..., after_decision: _Optional[int] = ..., flush_ms: _Optional[int] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., proven: _Optional[_Union[SnapshotProven, _Mapping]] = ...) -> None: ...
 
 class ParamGroup(_message.Message):
     __slots__ = ("name", "base_lr")
@@ -66,7 +68,7 @@ class Capabilities(_message.Message):
     def __init__(self, snapshot: bool = ..., program: bool = ..., replay: bool = ..., stop: bool = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("run", "attempt", "resumes", "client_version", "start_step", "branch", "total_steps", "steps_per_epoch", "groups", "optimizer", "mode", "search", "min_lr", "max_lr", "capabilities", "world_size", "oldest_seq", "last_decision_id", "generation", "plan", "scheduled", "signals", "job")
+    __slots__ = ("run", "attempt", "resumes", "client_version", "start_step", "branch", "total_steps", "steps_per_epoch", "groups", "optimizer", "mode", "search", "min_lr", "max_lr", "capabilities", "world_size", "oldest_seq", "oldest_report", "last_decision_id", "generation", "plan", "scheduled", "signals", "job")
     class SignalsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +93,7 @@ class Hello(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     WORLD_SIZE_FIELD_NUMBER: _ClassVar[int]
     OLDEST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_REPORT_FIELD_NUMBER: _ClassVar[int]
     LAST_DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
@@ -114,13 +117,14 @@ class Hello(_message.Message):
     capabilities: Capabilities
     world_size: int
     oldest_seq: int
+    oldest_report: int
     last_decision_id: int
     generation: int
     plan: _model_pb2.Plan
     scheduled: bool
     signals: _containers.ScalarMap[str, str]
     job: str
-    def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., attempt: _Optional[str] = ..., resumes: _Optional[str] = ..., client_version: _Optional[str] = ..., start_step: _Optional[int] = ..., branch: _Optional[int] = ..., total_steps: _Optional[int] = ..., steps_per_epoch: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[ParamGroup, _Mapping]]] = ..., optimizer: _Optional[str] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., search: bool = ..., min_lr: _Optional[float] = ..., max_lr: _Optional[float] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., world_size: _Optional[int] = ..., oldest_seq: _Optional[int] = ..., last_decision_id: _Optional[int] = ..., generation: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.Plan, _Mapping]] = ..., scheduled: bool = ..., signals: _Optional[_Mapping[str, str]] = ..., job: _Optional[str] = ...) -> None: ...
+    def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., attempt: _Optional[str] = ..., resumes: _Optional[str] = ..., client_version: _Optional[str] = ..., start_step: _Optional[int] = ..., branch: _Optional[int] = ..., total_steps: _Optional[int] = ..., steps_per_epoch: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[ParamGroup, _Mapping]]] = ..., optimizer: _Optional[str] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., search: bool = ..., min_lr: _Optional[float] = ..., max_lr: _Optional[float] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., world_size: _Optional[int] = ..., oldest_seq: _Optional[int] = ..., oldest_report: _Optional[int] = ..., last_decision_id: _Optional[int] = ..., generation: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.Plan, _Mapping]] = ..., scheduled: bool = ..., signals: _Optional[_Mapping[str, str]] = ..., job: _Optional[str] = ...) -> None: ...
 
 class Telemetry(_message.Message):
     __slots__ = ("first_seq", "kind", "step", "branch", "program", "loss", "lrs", "dropped_total")
