@@ -21,6 +21,7 @@ from lrpilot_controller.core.settings import (
 )
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.server.limits import ServerLimits
 
 
 def _checked(signals: dict[str, str]) -> dict[str, str]:
@@ -37,6 +38,7 @@ def _can_mean(pattern: str) -> str:
 Factor = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Amount = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Pattern = Annotated[str, AfterValidator(_can_mean)]
 Signals = Annotated[dict[str, str], AfterValidator(_checked)]
 
@@ -66,6 +68,20 @@ class _Search(_Section):
     reuse: Reuse = SearchSettings().reuse
 
 
+class _Server(_Section):
+    max_sessions: Annotated[int, Field(ge=1, le=10_000)] = ServerLimits().max_sessions
+    max_sessions_per_identity: Amount = ServerLimits().max_sessions_per_identity
+    new_sessions_per_minute: Amount = ServerLimits().new_sessions_per_minute
+    samples_per_second: Amount = ServerLimits().samples_per_second
+    samples_per_second_per_identity: Amount = ServerLimits().samples_per_second_per_identity
+    operator_calls_per_second: Amount = ServerLimits().operator_calls_per_second
+    max_runs: Amount = ServerLimits().max_runs
+    max_runs_per_project: Amount = ServerLimits().max_runs_per_project
+    max_attempts_per_run: Amount = ServerLimits().max_attempts_per_run
+    max_journal_mib: Amount = ServerLimits().max_journal_mib
+    min_free_mib: Annotated[int, Field(ge=0)] = ServerLimits().min_free_mib
+
+
 class _Run(_Section):
     mode: Literal["off", "observe", "advise"] | None = None
     signals: Signals = Field(default_factory=dict)
@@ -75,6 +91,7 @@ class _File(_Section):
     guard: _Guard = _Guard()
     limits: _Limits = _Limits()
     search: _Search = _Search()
+    server: _Server = _Server()
     signals: Signals = Field(default_factory=dict)
     runs: dict[Pattern, _Run] = Field(default_factory=dict)
     probation_steps: Steps = CoreSettings().probation_steps
@@ -101,6 +118,7 @@ class Config:
 
     settings: CoreSettings = field(default_factory=CoreSettings)
     sections: tuple[RunSection, ...] = ()
+    server: ServerLimits = field(default_factory=ServerLimits)
 
     def settings_of(self, run: RunKey) -> CoreSettings:
         """The settings of one run; of the sections that mean it, a later one wins."""
@@ -148,7 +166,7 @@ def load_config(path: Path | None) -> Config:
         RunSection(pattern, Mode(run.mode or Mode.AUTO), run.signals)
         for pattern, run in file.runs.items()
     )
-    return Config(settings, sections)
+    return Config(settings, sections, ServerLimits(**file.server.model_dump()))
 
 
 def _explain(error: Any) -> str:

@@ -29,6 +29,10 @@ class NotNow(LRPilotError):
     """The run is not in a state for what was asked of it."""
 
 
+class LimitReached(LRPilotError):
+    """More than the daemon's file allows in `[server]`; worth another try later."""
+
+
 class NoDaemon(LRPilotError):
     """No daemon answers where one is needed."""
 

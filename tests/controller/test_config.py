@@ -19,7 +19,7 @@ from lrpilot_controller.core.settings import (
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.journal import RunKey
 
-ALL = "guard, limits, probation_steps, runs, search, signals"
+ALL = "guard, limits, probation_steps, runs, search, server, signals"
 DEMO = RunKey("demo", "exp-1")
 
 

@@ -191,10 +191,12 @@ class Agent:
             if self._over() and self._outbox.empty:
                 return  # closed while connecting, and nothing was to be said
             failures += 1
+            if end is End.BUSY:
+                self._voice.busy(why)
             # The first session may fail because the daemon ended while nobody needed it.
-            if self._memory.welcomes or failures > 1 or not self._ready:
+            elif self._memory.welcomes or failures > 1 or not self._ready:
                 self._voice.down(self._memory.welcomes > 0, why)
-            self._rest(self._backoff.next())
+            self._rest(self._backoff.next(busy=end is End.BUSY))
 
     def _attempt(self) -> tuple[End, str]:
         """Connect once and hold one session."""

@@ -39,6 +39,7 @@ class End(enum.Enum):
     """Why a session ended."""
 
     LOST = "lost"
+    BUSY = "busy"  # refused for now: a limit of the daemon
     REFUSED = "refused"
     REOPEN = "reopen"
     CLOSED = "closed"
@@ -130,6 +131,8 @@ class Conversation:
         if isinstance(event, Ended):
             if event.code in PERMANENT:
                 return End.REFUSED, event.words
+            if event.code == "RESOURCE_EXHAUSTED":
+                return End.BUSY, event.words
             return End.LOST, f"{event.code}: {event.words}"
         if isinstance(event, Received):
             try:

@@ -34,22 +34,28 @@ class Voice:
     """Tells of one agent's line."""
 
     def __init__(self) -> None:
-        self._down = False
+        self._down = ""  # how it is down, if it is
         self._told = False
-        self._quiet_until = 0.0
+        self._quiet_until: dict[str, float] = {}
 
     def down(self, known: bool, why: str) -> None:
         """The daemon is lost, or, where it never was `known`, not found."""
-        if self._down:
-            return
-        self._down = True
+        if not self._down:
+            what = "lost the daemon" if known else "no daemon"
+            self._tell("lost", f"{what} ({why}); training goes on, still trying to connect")
+
+    def busy(self, why: str) -> None:
+        """The daemon is there, and refuses us for now."""
+        if self._down != "busy":
+            self._tell("busy", f"the daemon cannot take this run now ({why}); training goes on")
+
+    def _tell(self, how: str, text: str) -> None:
         now = time.monotonic()
-        self._told = now >= self._quiet_until
-        level = logging.WARNING if self._told else logging.DEBUG
-        if self._told:
-            self._quiet_until = now + QUIET_S
-        what = "lost the daemon" if known else "no daemon"
-        log.log(level, "LRPilot: %s (%s); training goes on, still trying to connect", what, why)
+        tells = now >= self._quiet_until.get(how, 0.0)
+        if tells:
+            self._quiet_until[how] = now + QUIET_S
+        self._down, self._told = how, self._told or tells
+        log.log(logging.WARNING if tells else logging.DEBUG, "LRPilot: %s", text)
 
     def up(self) -> None:
         """A daemon welcomed us."""
@@ -57,7 +63,7 @@ class Voice:
             # A warning too: who saw that the daemon was lost must see that it is back.
             level = logging.WARNING if self._told else logging.DEBUG
             log.log(level, "LRPilot: connected to the daemon, nothing is wrong any more")
-        self._down = self._told = False
+        self._down, self._told = "", False
 
     def refused(self, why: str) -> None:
         """Nobody will answer this attempt."""

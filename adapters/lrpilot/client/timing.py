@@ -91,18 +91,23 @@ class Watchdog:
 
 
 class Backoff:
-    """Full jitter: a random wait below a bound that doubles with each failure."""
+    """Full jitter: a random wait below a bound that doubles with each failure.
 
-    def __init__(self, low_s: float = 0.05, high_s: float = 2.0) -> None:
+    A daemon that answers that it is too busy is given more time than one that does not answer.
+    """
+
+    def __init__(self, low_s: float = 0.05, high_s: float = 2.0, busy_s: float = 30.0) -> None:
         self._low_s = low_s
         self._high_s = high_s
+        self._busy_s = busy_s
         self._failures = 0
         # A generator of its own: seeding and state of the user's `random` stay as they are.
         self._random = random.Random()
 
-    def next(self) -> float:
+    def next(self, *, busy: bool = False) -> float:
         """Seconds to wait before the next try."""
-        bound = min(self._high_s, self._low_s * 2 ** min(self._failures, 30))
+        high_s = self._busy_s if busy else self._high_s
+        bound = min(high_s, self._low_s * 2 ** min(self._failures, 30))
         self._failures += 1
         return self._random.uniform(0.2 * self._low_s, bound)
 

@@ -15,9 +15,13 @@ from lrpilot_controller.errors import ConfigError, DaemonExists
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.address import Address, socket_of, sole_owner
+from lrpilot_controller.server.files import most_connections
+from lrpilot_controller.server.intake import Intake, Room
+from lrpilot_controller.server.limits import Door
 from lrpilot_controller.server.operator import OperatorServicer
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.server.turnstile import Turnstile
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder
 from lrpilot_proto.rendezvous import private_dir
@@ -40,8 +44,12 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
     ("grpc.http2.max_ping_strikes", 3),
+    # A connection that says nothing, or carries no call, is let go.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 60_000),
 ]
-MAX_RPCS = 512
+# Beside the sessions: operators, and those who are just being refused.
+MORE_CALLS = 512
 STOP_GRACE_S = 1.0
 
 
@@ -92,10 +100,18 @@ async def _serve(
     running: AsyncExitStack,
     stopping: asyncio.Event,
 ) -> None:
-    runs = Runs(journal, writer, options.config, priors)
+    limits = options.config.server
+    door = Door(limits)
+    intake = Intake(journal, limits, Room(options.storage / JOURNAL, limits))
+    runs = Runs(journal, writer, options.config, priors, intake)
     runs.listeners.append(recorder.record)
-    sessions = SessionServicer(runs)
-    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_RPCS)
+    sessions = SessionServicer(runs, door)
+    calls = limits.max_sessions + MORE_CALLS
+    server = grpc.aio.server(
+        options=[*OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections(calls))],
+        maximum_concurrent_rpcs=calls,
+        interceptors=[Turnstile(door)],
+    )
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)  # type: ignore[no-untyped-call]
     operator = OperatorServicer(journal, runs)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]

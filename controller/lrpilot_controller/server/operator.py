@@ -13,7 +13,7 @@ from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal.base import Journal
 from lrpilot_controller.server import tell_wire
-from lrpilot_controller.server.codes import code_of
+from lrpilot_controller.server.codes import code_of, words_of
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.story import find_run, stories, story_of
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
@@ -39,7 +39,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         try:
             told = await asyncio.to_thread(stories, self._journal, request.project)
         except LRPilotError as error:
-            await context.abort(code_of(error), str(error))
+            await context.abort(code_of(error), words_of(error))
         return operator_pb2.ListRunsResponse(runs=[tell_wire.summary_to(story) for story in told])
 
     async def ShowRun(
@@ -51,7 +51,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         try:
             story = await asyncio.to_thread(story_of, self._journal, request.run)
         except LRPilotError as error:
-            await context.abort(code_of(error), str(error))
+            await context.abort(code_of(error), words_of(error))
         return tell_wire.story_to(story)
 
     async def Search(
@@ -115,5 +115,5 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
             command = Commanded(kind, asked.who[:MAX_TEXT], asked.why[:MAX_TEXT], **more)
             message = await self._runs.command(key, command)
         except LRPilotError as error:
-            await context.abort(code_of(error), str(error))
+            await context.abort(code_of(error), words_of(error))
         return operator_pb2.CommandResult(message=message)

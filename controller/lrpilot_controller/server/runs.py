@@ -36,6 +36,7 @@ from lrpilot_controller.journal.codec import identical
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.plugins import make_detectors
 from lrpilot_controller.server.commands import check, no_session, told
+from lrpilot_controller.server.intake import Intake
 from lrpilot_controller.server.live import Link, LiveRun, admit, newer
 from lrpilot_controller.server.priors import Priors, answer_of
 
@@ -49,8 +50,14 @@ class Runs:
     """Loads runs, opens and closes their sessions, and records before it speaks."""
 
     def __init__(
-        self, journal: Journal, writer: JournalWriter, config: Config, priors: Priors
+        self,
+        journal: Journal,
+        writer: JournalWriter,
+        config: Config,
+        priors: Priors,
+        intake: Intake | None = None,
     ) -> None:
+        self._intake = intake or Intake(journal, config.server)
         self._journal = journal
         self._writer = writer
         self._config = config
@@ -70,8 +77,10 @@ class Runs:
         Raises:
             RunBusy: another attempt has a live session, and this one does not resume it.
             Superseded: a newer attempt has taken over.
+            LimitReached: the journal takes no more runs, attempts, or bytes.
             JournalError: the run cannot be loaded or recorded now.
         """
+        await self._intake.run(key)
         run = await self._load(key)
         try:
             await _to_its_end(self._open(run, attempt, link))
@@ -83,6 +92,8 @@ class Runs:
     async def _open(self, run: LiveRun, attempt: Attempt, link: Link) -> None:
         async with run.lock:
             admit(run, attempt)
+            if run.attempt is not None and run.attempt.id != attempt.id:
+                self._intake.attempt(run.key, len(run.older) + 1)
             # What follows from it is for the new session, which is told after its welcome.
             older, run.link = run.link, None
             attempt = replace(attempt, mode=self._config.mode_of(run.key, attempt.mode))
@@ -118,6 +129,7 @@ class Runs:
 
         Raises:
             Superseded: the session lost the run to a newer one.
+            LimitReached: there is no room in the journal, and it must not be acknowledged.
             JournalError: it could not be recorded, and must not be acknowledged.
         """
         await _to_its_end(self._take(run, link, event))
@@ -126,6 +138,7 @@ class Runs:
         async with run.lock:
             if run.link is not link:
                 raise Superseded(f"a newer session of run {run.key} took over from this one")
+            self._intake.more()
             if isinstance(event, Samples):
                 if fresh := newer(event, run.next_seq):
                     await self._record(run, fresh)

@@ -12,13 +12,16 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from lrpilot_controller.core.model import Attempt, Decision
-from lrpilot_controller.errors import InvalidTelemetry, LRPilotError, Stopping
+from lrpilot_controller.errors import InvalidTelemetry, LimitReached, LRPilotError, Stopping
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.server import convert
-from lrpilot_controller.server.codes import code_of
+from lrpilot_controller.server.codes import code_of, words_of
+from lrpilot_controller.server.identity import current
+from lrpilot_controller.server.limits import PATIENCE_S, Door, Meter
 from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.order import Order
 from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.server.seldom import Seldom
 from lrpilot_controller.version import VERSION
 from lrpilot_proto.v1 import session_pb2, session_pb2_grpc
 
@@ -30,6 +33,9 @@ Context = grpc.aio.ServicerContext[session_pb2.TrainerMessage, session_pb2.Contr
 HELLO_TIMEOUT_S = 30.0
 # A peer that reads nothing cannot be written to; its stream is cut after this time.
 FAREWELL_S = 0.5
+# What waits for a peer that does not read; with more, nothing is taken from it either.
+MAX_WAITING = 64
+LOOK_S = 0.05
 
 
 class SessionServicer(session_pb2_grpc.SessionServiceServicer):
@@ -38,8 +44,10 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     `active` counts open sessions and `opened` all so far; `idle` is set while none is open.
     """
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, door: Door) -> None:
         self._runs = runs
+        self._door = door
+        self._refusals = Seldom(log)
         self.active = 0
         self.opened = 0
         self.idle = asyncio.Event()
@@ -50,19 +58,29 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self, request_iterator: AsyncIterator[session_pb2.TrainerMessage], context: Context
     ) -> None:
         """Carry one session to its end."""
+        who, name = current.get(), "?"
+        try:
+            with self._door.session(who) as meter:
+                session = _Session(self._runs, context, meter)
+                try:
+                    await self._carry(session, request_iterator)
+                finally:
+                    name = session.name
+        except (LRPilotError, DecodeError) as error:
+            code, words = code_of(error), words_of(error)
+            text = f"session of {name} ({who.name}) refused: {words}"
+            self._refusals.info(f"{who.name} {code}", text)
+            await context.abort(code, words)
+
+    async def _carry(
+        self, session: "_Session", requests: AsyncIterator[session_pb2.TrainerMessage]
+    ) -> None:
         self.active += 1
         self.opened += 1
         self.idle.clear()
-        session = _Session(self._runs, context)
         self._sessions.add(session)
         try:
-            await session.serve(request_iterator)
-        except LRPilotError as error:
-            log.info("session of %s refused: %s", session.name, error)
-            await context.abort(code_of(error), str(error))
-        except DecodeError as error:
-            log.info("session of %s refused: %s", session.name, error)
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await session.serve(requests)
         finally:
             self._sessions.discard(session)
             self.active -= 1
@@ -78,9 +96,10 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
 class _Session:
     """One stream; also the run's link back to the trainer."""
 
-    def __init__(self, runs: Runs, context: Context) -> None:
+    def __init__(self, runs: Runs, context: Context, meter: Meter) -> None:
         self._runs = runs
         self._context = context
+        self._meter = meter
         self._outbox: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the end
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._run: LiveRun | None = None
@@ -179,6 +198,23 @@ class _Session:
                 case "hello" if message.hello != hello:
                     raise InvalidTelemetry("a session has one Hello, its first message")
             self._send(Message())
+            await self._hold_back(message)
+
+    async def _hold_back(self, message: session_pb2.TrainerMessage) -> None:
+        """Read no further than the peer may send, and than it reads: its stream then fills up.
+
+        Raises:
+            LimitReached: that went on for too long.
+        """
+        samples = len(message.telemetry.step) if message.HasField("telemetry") else 0
+        if pause := self._meter.charge(samples):
+            await asyncio.sleep(pause)
+        waited = 0.0
+        while self._outbox.qsize() > MAX_WAITING:
+            if waited > PATIENCE_S:
+                raise LimitReached(f"{MAX_WAITING} answers were not read for {PATIENCE_S:g} s")
+            await asyncio.sleep(LOOK_S)
+            waited += LOOK_S
 
     def _send(self, message: Message) -> None:
         assert self._run is not None

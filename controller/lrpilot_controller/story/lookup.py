@@ -7,6 +7,8 @@ from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.story.fold import tell
 from lrpilot_controller.story.model import Story
 
+MAX_NAME = 401  # project/name
+
 
 def find_run(journal: Journal, text: str) -> RunKey:
     """The run that `project/name`, or a unique `name`, means.
@@ -14,6 +16,10 @@ def find_run(journal: Journal, text: str) -> RunKey:
     Raises:
         NotFound: there is none, or the name alone is in several projects.
     """
+    if len(text) > MAX_NAME:
+        raise NotFound(
+            f"no run is called {text[:80]!r}...: a name has {MAX_NAME} characters at most"
+        )
     runs = journal.runs()
     found = [key for key in runs if text in (str(key), key.name)]
     if len(found) == 1:

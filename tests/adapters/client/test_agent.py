@@ -146,14 +146,21 @@ def test_a_refusal_is_final_and_told_once(
     assert told(caplog, logging.WARNING) == []
 
 
-def test_a_passing_refusal_is_tried_again(
-    daemon: Any, make_agent: MakeAgent, hello: MakeHello, item: MakeItem, until: Until
+def test_a_passing_refusal_is_tried_again_and_told_of_once(
+    daemon: Any,
+    make_agent: MakeAgent,
+    hello: MakeHello,
+    item: MakeItem,
+    caplog: pytest.LogCaptureFixture,
+    until: Until,
 ) -> None:
     daemon.boot("--refuse", "RESOURCE_EXHAUSTED")
     agent = make_agent(daemon.address)
     agent.open(hello())
     agent.push(item(1))
     until(lambda: len(daemon.lines("hello")) >= 3)
+    [warning] = told(caplog, logging.WARNING)
+    assert "the daemon cannot take this run now (the script says no)" in warning
     daemon.kill()
     daemon.boot()
     until(lambda: agent.status.acked_seq == 1)

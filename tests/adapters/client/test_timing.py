@@ -65,3 +65,11 @@ def test_the_backoff_doubles_up_to_its_bound_and_resets() -> None:
     assert max(first) > 1.0
     backoff.reset()
     assert backoff.next() <= 0.05
+
+
+def test_a_busy_daemon_is_given_more_time() -> None:
+    backoff = Backoff()
+    waits = [backoff.next(busy=True) for _ in range(200)]
+    assert waits[0] <= 0.05
+    assert 15.0 < max(waits) <= 30.0
+    assert backoff.next() <= 2.0
