@@ -21,6 +21,10 @@ class Superseded(LRPilotError):
     """A newer attempt of the run took over from this one."""
 
 
+class NotAllowed(LRPilotError):
+    """Who asks may not have this; the same answer each time."""
+
+
 class NotFound(LRPilotError):
     """No such run."""
 

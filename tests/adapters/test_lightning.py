@@ -295,7 +295,7 @@ def test_manual_optimization_is_observed_and_said_once(
         {"run": ""},
         {"total_steps": 0},
         {"min_lr": -1.0},
-        {"token": "secret"},
+        {"token": "two words"},
         {"signals": "plateau"},
         {"connect_timeout": -1},
     ],

@@ -47,13 +47,17 @@ class Daemon:
         self.address = f"unix:{self.socket}"
         self.storage = folder / "store"
         self.log_file = folder / "daemon.log"
+        self.more: list[str] = []  # further options of each life
+        self.environment: dict[str, str] | None = None  # None: this process's own
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
         """Start it and wait until it accepts connections."""
-        where = ["--listen", self.address, "--storage", str(self.storage)]
+        where = ["--listen", self.address, "--storage", str(self.storage), *self.more]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen([*self.command, "serve", *where, *options], stderr=log)
+            self.process = subprocess.Popen(
+                [*self.command, "serve", *where, *options], stderr=log, env=self.environment
+            )
         until(lambda: self.answers() or self.process.poll() is not None, what="the daemon")
         assert self.answers(), f"the daemon ended at once:\n{self.log}"
 

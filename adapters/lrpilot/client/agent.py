@@ -29,18 +29,22 @@ class Agent:
     Whatever goes wrong here, training goes on. One agent serves one attempt.
     """
 
-    def __init__(self, address: str = "auto", *, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, address: str = "auto", *, token: str | None = None, capacity: int = CAPACITY
+    ) -> None:
         """Prepare; nothing runs before `start`.
 
         Args:
-            address: `auto`, `unix:PATH` or `HOST:PORT` on this host.
+            address: `auto`, `unix:PATH` or `HOST:PORT`.
+            token: for a daemon on TCP; else from the environment (`lrpilot_proto.access`).
             capacity: samples kept while no daemon takes them; the oldest go first.
 
         Raises:
-            ValueError: the address is malformed, or leaves this host.
+            ValueError: the address is malformed, or it is on TCP and there is no token, or a
+                certificate that cannot be used.
         """
         self.inbox: deque[Message] = deque()
-        self._finder = Finder(address)
+        self._finder = Finder(address, token)
         self._outbox = Outbox(capacity)
         self._append = self._outbox.items.append
         self._bell = Bell()
@@ -182,6 +186,8 @@ class Agent:
             self._drop_link()
             if end is End.CLOSED or self._refused is not None:
                 return
+            if end is End.REFUSED and self._finder.token_renewed:
+                end = End.LOST  # the one that was refused was revoked meanwhile
             if end is End.REFUSED:
                 self._refuse(why)
                 self._voice.refused(why)
@@ -230,7 +236,7 @@ class Agent:
             self._ready = False
             self._settled.set()
             return self._finder.why
-        self._link = link = Link(self._finder.target, self._bell.deliver)
+        self._link = link = Link(self._finder.target, self._bell.deliver, self._finder.access)
         try:
             deadline = time.monotonic() + CONNECT_LIMIT_S
             while (left := deadline - time.monotonic()) > 0 and not self._over():

@@ -2,7 +2,6 @@
 
 import enum
 import importlib.util
-import ipaddress
 import os
 import socket
 import time
@@ -13,8 +12,9 @@ from urllib.parse import quote
 
 from lrpilot.client import launcher, notices
 from lrpilot_proto import rendezvous
+from lrpilot_proto.access import Access
 
-ALLOWED = "auto, unix:PATH or HOST:PORT (a loopback host)"
+ALLOWED = "auto, unix:PATH or HOST:PORT"
 INSTALL = 'pip install "lrpilot[all]"'
 NEEDED = ("lrpilot_controller", "optuna", "sqlalchemy")
 
@@ -24,7 +24,7 @@ _HOME_PID = os.getpid()
 
 @dataclass(frozen=True)
 class Address:
-    """Where a daemon listens: a socket file, or a loopback host and port.
+    """Where a daemon listens: a socket file, or a host and port, which is always TLS.
 
     Attributes:
         path: of the socket file; None for a host and port.
@@ -60,7 +60,7 @@ def resolve(address: str = "auto", environ: Mapping[str, str] = os.environ) -> A
     """Read an address; `auto` is `$LRPILOT_ADDRESS`, or one daemon per user, host and storage.
 
     Raises:
-        ValueError: it is malformed, or leaves this host.
+        ValueError: it is malformed.
     """
     origin = "address"
     if address == "auto":
@@ -96,30 +96,15 @@ def _host_and_port(address: str, origin: str) -> Address:
     numeric = port.isascii() and port.isdigit() and 0 < int(port) < 65536
     if not (colon and host and numeric) or (":" in host and not bracketed) or "/" in host:
         raise ValueError(f"{origin}={address!r} is malformed; allowed: {ALLOWED}")
-    if not _is_loopback(host):
-        raise ValueError(
-            f"{origin}={address!r} is not on this host, which needs TLS and a token, which this "
-            f"version cannot do yet; allowed: {ALLOWED}"
-        )
     return Address(host=host, port=int(port))
 
 
-def _is_loopback(host: str) -> bool:
+def answers(path: Path, timeout_s: float = 1.0) -> bool:
+    """Whether somebody accepts connections at a socket; a frozen daemon still does."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def answers(address: Address, timeout_s: float = 1.0) -> bool:
-    """Whether somebody accepts connections there; a frozen daemon still does."""
-    try:
-        if address.path is None:
-            socket.create_connection((address.host, address.port), timeout_s).close()
-            return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(timeout_s)
-            probe.connect(str(address.path))
+            probe.connect(str(path))
             return True
     except BlockingIOError:
         return True  # the backlog is full: somebody is there
@@ -142,13 +127,19 @@ def missing_packages() -> list[str]:
 class Finder:
     """Looks for the daemon of one address, and starts it where that is ours to do."""
 
-    def __init__(self, address: str = "auto") -> None:
-        """Read the address.
+    def __init__(self, address: str = "auto", token: str | None = None) -> None:
+        """Read the address, and what a daemon on TCP needs; a unix socket needs no token.
 
         Raises:
-            ValueError: it is malformed, or leaves this host.
+            ValueError: the address is malformed, or is on TCP and the rest cannot be used.
         """
         self.address = resolve(address)
+        self.access: Access | None = None
+        if self.address.host:
+            try:
+                self.access = Access(token)
+            except ValueError as error:
+                raise ValueError(f"address {self.address}: {error}") from None
         self.why = ""
         self._launcher = launcher.Launcher() if self.address.managed else None
 
@@ -157,13 +148,16 @@ class Finder:
         """As grpc wants it."""
         return self.address.target
 
+    @property
+    def token_renewed(self) -> bool:
+        """Whether there is another token now than the one that the daemon was shown."""
+        return self.access is not None and self.access.renewed
+
     def find(self, give_up: Callable[[], bool] = lambda: False) -> Finding:
         """Look for the daemon; one that is ours is started and awaited, unless `give_up`."""
-        if self._launcher is None:
-            if answers(self.address):
-                return Finding.ANSWERS
-            self.why = f"nobody listens at {self.address}"
-            return Finding.ABSENT
+        if self.access is not None:
+            self.why = self.access.trouble(self.address.host, self.address.port)
+            return Finding.ABSENT if self.why else Finding.ANSWERS
         if self.address.path is None:
             notices.warn_once(
                 "platform",
@@ -172,13 +166,18 @@ class Finder:
             )
             self.why = "no daemon can be started on this platform"
             return Finding.NEVER
+        if self._launcher is None:
+            if answers(self.address.path):
+                return Finding.ANSWERS
+            self.why = f"nobody listens at {self.address}"
+            return Finding.ABSENT
         try:
             # Before anything is said: in a shared /tmp the directory may be a stranger's.
             rendezvous.private_dir(self.address.path.parent)
         except OSError as error:
             self.why = str(error)
             return Finding.ABSENT
-        if answers(self.address):
+        if answers(self.address.path):
             return Finding.ANSWERS
         return self._start(self._launcher, self.address.path, give_up)
 
@@ -196,7 +195,7 @@ class Finder:
             )
             return Finding.NEVER
         try:
-            self.why = starter.start(path, lambda: answers(self.address), give_up, time.monotonic())
+            self.why = starter.start(path, lambda: answers(path), give_up, time.monotonic())
         except OSError as error:
             self.why = f"could not start a daemon: {error}"
-        return Finding.ANSWERS if answers(self.address) else Finding.ABSENT
+        return Finding.ANSWERS if answers(path) else Finding.ABSENT

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrpilot.client import forks
+from lrpilot_proto.access import Access
 from lrpilot_proto.v1 import session_pb2
 
 if TYPE_CHECKING:
@@ -84,8 +85,24 @@ class Link:
     and quick.
     """
 
-    def __init__(self, target: str, deliver: "Callable[[Link, Event], None]") -> None:
+    def __init__(
+        self,
+        target: str,
+        deliver: "Callable[[Link, Event], None]",
+        access: Access | None = None,
+    ) -> None:
+        """Begin to connect.
+
+        Args:
+            target: as grpc wants it.
+            deliver: takes the events.
+            access: for a daemon on TCP; None: a unix socket, where the file is the lock.
+
+        Raises:
+            OSError, ValueError: the token or a certificate cannot be read now.
+        """
         self._deliver = deliver
+        self._shown = access.metadata() if access else None
         self._outgoing: queue.SimpleQueue[session_pb2.TrainerMessage | None] = queue.SimpleQueue()
         self._call: Any = None
         self._pid = os.getpid()
@@ -95,7 +112,11 @@ class Link:
             from lrpilot_proto.v1 import session_pb2_grpc
 
             # Within the lock too: this imports more of grpc.
-            self._channel: Any = grpc.insecure_channel(target, options=OPTIONS)
+            self._channel: Any = (
+                access.channel(target, OPTIONS)
+                if access
+                else grpc.insecure_channel(target, options=OPTIONS)
+            )
             self._stub = session_pb2_grpc.SessionServiceStub
             self._ready = grpc.ChannelConnectivity.READY
             self._channel.subscribe(self._changed, try_to_connect=True)
@@ -112,7 +133,7 @@ class Link:
         """Begin the stream with `hello`."""
         self._outgoing.put(session_pb2.TrainerMessage(hello=hello))
         stub = self._stub(self._channel)  # type: ignore[no-untyped-call]
-        self._call = stub.Session(iter(self._outgoing.get, None))
+        self._call = stub.Session(iter(self._outgoing.get, None), metadata=self._shown)
         threading.Thread(target=self._read, name="lrpilot-reader", daemon=True).start()
 
     def send(self, message: session_pb2.TrainerMessage) -> None:

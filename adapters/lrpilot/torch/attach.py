@@ -57,8 +57,11 @@ def attach(
             search.
         max_lr: highest LR of the first param group; its base LR unless given, 1e6 times that with
             a search.
-        address: `auto` (one daemon per user, started when needed), `unix:PATH` or `HOST:PORT`.
-        token: for a later version; None.
+        address: `auto` (`$LRPILOT_ADDRESS`, or one daemon per user, started when needed),
+            `unix:PATH`, or `HOST:PORT`, which is always TLS and needs a token.
+        token: for a daemon at `HOST:PORT`; `$LRPILOT_TOKEN`, or the file `$LRPILOT_TOKEN_FILE`,
+            unless given. `$LRPILOT_CA` names the certificates to trust; `$LRPILOT_CERT` and
+            `$LRPILOT_KEY` are for a daemon that asks for one.
         connect_timeout: seconds to wait before step 0, in all, for a daemon that is starting and
             for a search to begin.
 

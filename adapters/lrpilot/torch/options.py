@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from lrpilot.torch.losses import TorchLosses
 from lrpilot.torch.ranks import rank_and_world
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.trainer import TorchTrainer
+from lrpilot_proto import access
 
 log = logging.getLogger("lrpilot")
 
@@ -46,7 +47,7 @@ class Options:
     min_lr: float | None = None
     max_lr: float | None = None
     address: str = "auto"
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     connect_timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ class Options:
                 f"signals={self.signals!r}: a dict such as {{'plateau': 'cut'}}, or None"
             )
         if self.token is not None:
-            raise ValueError("token: this version speaks only to a daemon on this host; use None")
+            access.checked(self.token, "token")
         if not (isinstance(self.connect_timeout, (int, float)) and self.connect_timeout >= 0):
             raise ValueError(f"connect_timeout={self.connect_timeout!r}: seconds >= 0")
         for name, lr in (("min_lr", self.min_lr), ("max_lr", self.max_lr)):
@@ -82,7 +83,7 @@ class Options:
 
         Raises:
             TypeError: the optimizer, model or a stateful object is of the wrong kind.
-            ValueError: the optimizer cannot be controlled, or bounds or address cannot be.
+            ValueError: the optimizer cannot be controlled, or bounds, address or token cannot be.
         """
         rank, world = rank_and_world()
         inert = self.mode == "off" or os.environ.get("LRPILOT", "").lower() == "off" or rank > 0
@@ -134,7 +135,7 @@ class Options:
 
     def _connect(self) -> Transport:
         """Wait here, before step 0, for a daemon that is starting: it costs no step."""
-        agent = Agent(self.address)
+        agent = Agent(self.address, token=self.token)
         agent.start()
         if not agent.wait_ready(self.connect_timeout):
             log.info("LRPilot: no daemon yet; training goes on, and it is looked for meanwhile")

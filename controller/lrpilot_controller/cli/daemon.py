@@ -4,13 +4,21 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import grpc
 
-from lrpilot_controller.errors import ConfigError, LRPilotError, NoDaemon, NotFound, NotNow
+from lrpilot_controller.errors import (
+    ConfigError,
+    LRPilotError,
+    NoDaemon,
+    NotAllowed,
+    NotFound,
+    NotNow,
+)
 from lrpilot_controller.server.address import Address
+from lrpilot_proto.access import Access
 from lrpilot_proto.rendezvous import default_storage, private_dir, socket_path
 from lrpilot_proto.v1 import operator_pb2_grpc
 
@@ -20,6 +28,8 @@ OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
 _ERRORS: dict[grpc.StatusCode, type[LRPilotError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: NotNow,
+    grpc.StatusCode.UNAUTHENTICATED: NotAllowed,
+    grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
 }
 
 Ask = Callable[[str, Any], Any]
@@ -59,32 +69,50 @@ def _target(address: Address) -> str:
 
 @contextmanager
 def operator(storage: Path | None) -> Iterator[Ask]:
-    """A line to the daemon.
+    """A line to the daemon; over TCP with what the environment says (`lrpilot_proto.access`).
 
     Raises, within its body:
         NoDaemon: none answers.
+        NotAllowed: it does not know the token, or the token is not for this.
         NotFound: it knows no such run.
         NotNow: the run is not in a state for it.
         LRPilotError: it refuses for another reason.
     """
     address = address_of(storage)
-    with grpc.insecure_channel(_target(address), options=OPTIONS) as channel:
+    access = None if address.path else _access(address)
+    with _channel(address, access) as channel:
         stub = operator_pb2_grpc.OperatorServiceStub(channel)  # type: ignore[no-untyped-call]
+        shown = access.metadata() if access else None
 
         def ask(method: str, request: Any) -> Any:
             try:
-                return getattr(stub, method)(request, timeout=TIMEOUT_S)
+                return getattr(stub, method)(request, timeout=TIMEOUT_S, metadata=shown)
             except grpc.RpcError as error:
-                raise _explained(error, address) from None
+                _explain(error, address, access)
 
         yield ask
 
 
-def _explained(error: grpc.RpcError, address: Address) -> LRPilotError:
+def _access(address: Address) -> Access:
+    try:
+        return Access()
+    except ValueError as error:
+        raise ConfigError(f"$LRPILOT_ADDRESS={address}: {error}") from None
+
+
+def _channel(address: Address, access: Access | None) -> grpc.Channel:
+    if access is None:
+        return grpc.insecure_channel(_target(address), options=OPTIONS)
+    return access.channel(_target(address), OPTIONS)
+
+
+def _explain(error: grpc.RpcError, address: Address, access: Access | None) -> NoReturn:
     code, details = error.code(), error.details()
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return NoDaemon(
+        if access is not None and (trouble := access.trouble(address.host, address.port)):
+            details = trouble
+        raise NoDaemon(
             f"no daemon answers at {address} ({details}): this needs the daemon that the training "
             "process uses. Give its --storage, or set LRPILOT_ADDRESS as for the training process"
-        )
-    return _ERRORS.get(code, LRPilotError)(details)
+        ) from None
+    raise _ERRORS.get(code, LRPilotError)(details) from None

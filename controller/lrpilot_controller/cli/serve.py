@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lrpilot_controller.cli.access import PEM, tokens_in, tokens_option
 from lrpilot_controller.config import load_config
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.server.address import Address
@@ -15,6 +16,15 @@ from lrpilot_proto.rendezvous import default_storage, socket_path
 @click.command()
 @click.option("--listen", metavar="unix:PATH|HOST:PORT", help="Default: this storage's own socket.")
 @click.option("--storage", metavar="DIR", help="Journal and reviews. Default: the user's own.")
+@click.option("--tls-cert", type=PEM, metavar="FILE", help="For HOST:PORT: certificate chain, PEM.")
+@click.option("--tls-key", type=PEM, metavar="FILE", help="For HOST:PORT: its private key, PEM.")
+@click.option(
+    "--tls-client-ca",
+    type=PEM,
+    metavar="FILE",
+    help="Ask clients for a certificate too, signed by these (mTLS).",
+)
+@tokens_option
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML settings.")
 @click.option(
     "--linger",
@@ -23,9 +33,20 @@ from lrpilot_proto.rendezvous import default_storage, socket_path
     help="End S seconds after the last session. Default: never.",
 )
 def serve(
-    listen: str | None, storage: str | None, config: Path | None, linger: float | None
+    listen: str | None,
+    storage: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    tokens: Path | None,
+    config: Path | None,
+    linger: float | None,
 ) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C."""
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    On HOST:PORT it needs TLS and a token, and listens on the owner's own socket too. Certificate,
+    key and tokens are read again when their files change.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -33,9 +54,24 @@ def serve(
     if storage is not None and "://" in storage:
         raise ConfigError(f"--storage {storage}: this version stores in a directory only")
     directory = Path(storage).expanduser().absolute() if storage else default_storage()
-    address = Address.parse(listen or f"unix:{socket_path(directory)}")
+    own = Address(path=socket_path(directory))
+    address = Address.parse(listen) if listen else own
     # Imported here: a wrong option is told at once, without loading the server.
     from lrpilot_controller.server.daemon import DaemonOptions
     from lrpilot_controller.server.daemon import serve as run
 
-    asyncio.run(run(DaemonOptions(address, directory, settings, linger)))
+    if address.path is None:
+        from lrpilot_controller.server.access.entrance import Entrance
+
+        entrance = Entrance.open(
+            address, tokens_in(directory, tokens), tls_cert, tls_key, tls_client_ca
+        )
+        options = DaemonOptions((own, address), directory, settings, linger, entrance)
+    elif tls_cert or tls_key or tls_client_ca or tokens:
+        raise ConfigError(
+            f"--listen {address}: --tls-cert, --tls-key, --tls-client-ca and --tokens are for "
+            "--listen HOST:PORT; a unix socket is its owner's alone"
+        )
+    else:
+        options = DaemonOptions((address,), directory, settings, linger)
+    asyncio.run(run(options))

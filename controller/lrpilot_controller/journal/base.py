@@ -72,7 +72,32 @@ Entry = tuple[RunKey, float, Event]
 """What `append` takes: the run, the wall clock in unix seconds, the event."""
 
 
-class Journal(Protocol):
+class Reader(Protocol):
+    """The half of a journal that tells stories. Every method may be called by any thread."""
+
+    def runs(self) -> list[RunKey]:
+        """Every run, in order of its first appearance."""
+        ...
+
+    def records(
+        self, run: RunKey, *, after: int = 0, kinds: Collection[type] | None = None
+    ) -> Iterator[Record]:
+        """The records of a run that exist when the iteration begins, in order.
+
+        Args:
+            run: A run that the journal does not know has no records.
+            after: Only records with a higher number.
+            kinds: Only events of these classes; the others are not even decoded. None: all.
+
+        Raises:
+            TypeError: `kinds` holds something that is not an event class.
+            JournalUnavailable: It cannot be read now.
+            JournalCorrupt: A record is damaged.
+        """
+        ...
+
+
+class Journal(Reader, Protocol):
     """Append-only events of many runs, numbered per run. Every method may be called by any thread.
 
     Attributes:
@@ -95,27 +120,6 @@ class Journal(Protocol):
         Raises:
             JournalUnavailable: It cannot be written now; nothing was.
             JournalEntryError: An entry cannot be stored by any journal; nothing was written.
-        """
-        ...
-
-    def runs(self) -> list[RunKey]:
-        """Every run, in order of its first appearance."""
-        ...
-
-    def records(
-        self, run: RunKey, *, after: int = 0, kinds: Collection[type] | None = None
-    ) -> Iterator[Record]:
-        """The records of a run that exist when the iteration begins, in order.
-
-        Args:
-            run: A run that the journal does not know has no records.
-            after: Only records with a higher number.
-            kinds: Only events of these classes; the others are not even decoded. None: all.
-
-        Raises:
-            TypeError: `kinds` holds something that is not an event class.
-            JournalUnavailable: It cannot be read now.
-            JournalCorrupt: A record is damaged.
         """
         ...
 

@@ -1,7 +1,6 @@
 """Where the daemon listens, and that it is the only one there."""
 
 import fcntl
-import ipaddress
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from lrpilot_proto.rendezvous import MAX_SOCKET_PATH, private_dir
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A unix socket, or a loopback host and port."""
+    """A unix socket, or a host and port."""
 
     path: Path | None = None
     host: str = ""
@@ -22,11 +21,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """`unix:PATH` or `HOST:PORT` with a loopback host.
+        """`unix:PATH` or `HOST:PORT`.
 
         Raises:
-            ConfigError: neither of the two, a path too long for a socket, or a host that others
-                can reach, which needs TLS and a token that this version does not have.
+            ConfigError: neither of the two, or a path too long for a socket.
         """
         if text.startswith("unix:"):
             path = Path(text.removeprefix("unix:")).absolute()
@@ -40,26 +38,11 @@ class Address:
         host = host.strip("[]")
         if not (colon and host and port.isdecimal() and int(port) < 65536):
             raise ConfigError(f"--listen {text}: 'unix:PATH' or 'HOST:PORT' is needed")
-        if not _loopback(host):
-            raise ConfigError(
-                f"--listen {text}: {host} is not a loopback address. Anything else needs TLS and "
-                "a token, which this version does not have: use unix:PATH or 127.0.0.1:PORT, and "
-                "an ssh tunnel from other hosts"
-            )
         return cls(host=host, port=int(port))
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"unix:{self.path}" if self.path else f"{host}:{self.port}"
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from lrpilot_controller.errors import (
     JournalError,
     LimitReached,
     LRPilotError,
+    NotAllowed,
     NotFound,
     NotNow,
     OutOfOrder,
@@ -22,6 +23,7 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
     OutOfOrder: grpc.StatusCode.ABORTED,
     RunBusy: grpc.StatusCode.ALREADY_EXISTS,
     Superseded: grpc.StatusCode.FAILED_PRECONDITION,
+    NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     NotNow: grpc.StatusCode.FAILED_PRECONDITION,
     # What no journal can hold will not become better when it is sent again.

@@ -7,6 +7,7 @@ import signal
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -14,6 +15,7 @@ from lrpilot_controller.config import Config
 from lrpilot_controller.errors import ConfigError, DaemonExists
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
+from lrpilot_controller.server.access.gate import Gate
 from lrpilot_controller.server.address import Address, socket_of, sole_owner
 from lrpilot_controller.server.files import most_connections
 from lrpilot_controller.server.intake import Intake, Room
@@ -26,6 +28,9 @@ from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder
 from lrpilot_proto.rendezvous import private_dir
 from lrpilot_proto.v1 import operator_pb2_grpc, session_pb2_grpc
+
+if TYPE_CHECKING:  # it brings cryptography, which a unix socket does without
+    from lrpilot_controller.server.access.entrance import Entrance
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +60,26 @@ STOP_GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DaemonOptions:
-    """How `lrpilot serve` was called. `linger_s`: end that long after the last session."""
+    """How `lrpilot serve` was called.
 
-    address: Address
+    Attributes:
+        addresses: where it listens; the owner's unix socket is always one of them.
+        linger_s: end that long after the last session; None: never.
+        entrance: for an address on TCP; None: there is none.
+    """
+
+    addresses: tuple[Address, ...]
     storage: Path
     config: Config
     linger_s: float | None = None
+    entrance: "Entrance | None" = None
 
 
 async def serve(options: DaemonOptions) -> None:
     """Run the daemon until SIGTERM, SIGINT, or its linger is over.
 
     Raises:
-        ConfigError: the storage directory cannot be used.
+        ConfigError: the storage directory, the tokens or the certificate cannot be used.
         DaemonExists: another daemon holds the journal or the address.
         JournalError: the journal cannot be used.
     """
@@ -78,7 +90,8 @@ async def serve(options: DaemonOptions) -> None:
     with ExitStack() as owned:
         _prepare(options.storage)
         owned.enter_context(sole_owner(options.storage / "daemon.lock", f"{options.storage}"))
-        owned.enter_context(socket_of(options.address))
+        for address in options.addresses:
+            owned.enter_context(socket_of(address))
         journal = SqlJournal.open(options.storage / JOURNAL)
         owned.callback(journal.close)
         writer = JournalWriter(journal)
@@ -107,26 +120,31 @@ async def _serve(
     runs.listeners.append(recorder.record)
     sessions = SessionServicer(runs, door)
     calls = limits.max_sessions + MORE_CALLS
+    entrance = options.entrance
+    gate = Gate(entrance.tokens if entrance else None)
     server = grpc.aio.server(
         options=[*OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections(calls))],
         maximum_concurrent_rpcs=calls,
-        interceptors=[Turnstile(door)],
+        interceptors=[gate, Turnstile(door)],
     )
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)  # type: ignore[no-untyped-call]
     operator = OperatorServicer(journal, runs)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]
     await runs.mark_lost()
-    _bind(server, options.address)
+    for address in options.addresses:
+        _bind(server, address, entrance)
     await server.start()
     running.push_async_callback(_stop, server, sessions)
     recorder.start(journal)
     log.info(
         "listening on %s, storage %s, generation %d, pid %d",
-        options.address,
+        ", ".join(map(str, options.addresses)),
         options.storage,
         journal.generation,
         os.getpid(),
     )
+    for watch in (gate.watch, *([entrance.certificates.watch] if entrance else [])):
+        running.callback(asyncio.create_task(watch()).cancel)
     lingering = asyncio.create_task(_linger(sessions, options.linger_s))
     running.callback(lingering.cancel)
     stop = asyncio.create_task(stopping.wait())
@@ -167,10 +185,14 @@ def _prepare(storage: Path) -> None:
         raise ConfigError(f"--storage {storage}: {error}") from error
 
 
-def _bind(server: grpc.aio.Server, address: Address) -> None:
+def _bind(server: grpc.aio.Server, address: Address, entrance: "Entrance | None") -> None:
     before = os.umask(0o177)  # the socket file is made by gRPC, mode 0600 only by umask
     try:
-        bound = server.add_insecure_port(str(address))
+        if address.path is not None:
+            bound = server.add_insecure_port(str(address))
+        else:
+            assert entrance is not None, "TCP without TLS and tokens"
+            bound = server.add_secure_port(str(address), entrance.certificates.credentials())
     except RuntimeError as error:
         raise DaemonExists(f"cannot listen on {address}: {error}") from error
     finally:

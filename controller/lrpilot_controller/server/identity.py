@@ -16,6 +16,8 @@ class Role(StrEnum):
     """A person who may look at, and ask anything of, the runs of their projects."""
     LOCAL = "local"
     """The owner of the daemon, through its own socket: everything."""
+    NOBODY = "nobody"
+    """Who has not been let in: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,5 +42,8 @@ class Identity:
 LOCAL = Identity("local", Role.LOCAL)
 """Whoever can open the daemon's own unix socket (mode 0600)."""
 
-current: ContextVar[Identity] = ContextVar("identity", default=LOCAL)
+NOBODY = Identity("nobody", Role.NOBODY, frozenset())
+"""Whoever the gate (`access/gate.py`) has not let in."""
+
+current: ContextVar[Identity] = ContextVar("identity", default=NOBODY)
 """The peer of the call that is being served."""

@@ -1,7 +1,8 @@
 """The Operator service: what people and scripts ask of the daemon.
 
-A run's story is folded from the journal, off the event loop. A command that this version does not
-know is answered UNIMPLEMENTED by the base class.
+A run's story is folded from the journal, off the event loop, and only from the projects of who asks
+(`identity.current`, which the gate has set). A command that this version does not know is answered
+UNIMPLEMENTED by the base class.
 """
 
 import asyncio
@@ -11,14 +12,24 @@ import grpc
 
 from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.errors import LRPilotError
-from lrpilot_controller.journal.base import Journal
+from lrpilot_controller.journal.base import Journal, Reader
 from lrpilot_controller.server import tell_wire
+from lrpilot_controller.server.access.visible import Visible
 from lrpilot_controller.server.codes import code_of, words_of
+from lrpilot_controller.server.identity import Role, current
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.story import find_run, stories, story_of
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
 
 MAX_TEXT = 1000  # of a person's name or reason, in the journal for ever
+
+
+def signed(claimed: str) -> str:
+    """Who asks: the owner is whoever they say they are; a token's name is beyond its holder."""
+    identity, claimed = current.get(), claimed[:MAX_TEXT]
+    if identity.role is Role.LOCAL:
+        return claimed
+    return f"{identity.name} (says {claimed})" if claimed else identity.name
 
 
 class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
@@ -27,6 +38,11 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     def __init__(self, journal: Journal, runs: Runs) -> None:
         self._journal = journal
         self._runs = runs
+
+    @property
+    def _visible(self) -> Reader:
+        """The journal, for who asks."""
+        return Visible(self._journal, current.get())
 
     async def ListRuns(
         self,
@@ -37,7 +53,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     ) -> operator_pb2.ListRunsResponse:
         """Every run's summary."""
         try:
-            told = await asyncio.to_thread(stories, self._journal, request.project)
+            told = await asyncio.to_thread(stories, self._visible, request.project)
         except LRPilotError as error:
             await context.abort(code_of(error), words_of(error))
         return operator_pb2.ListRunsResponse(runs=[tell_wire.summary_to(story) for story in told])
@@ -49,7 +65,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     ) -> operator_pb2.RunStory:
         """One run's story."""
         try:
-            story = await asyncio.to_thread(story_of, self._journal, request.run)
+            story = await asyncio.to_thread(story_of, self._visible, request.run)
         except LRPilotError as error:
             await context.abort(code_of(error), words_of(error))
         return tell_wire.story_to(story)
@@ -111,8 +127,8 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         **more: Any,
     ) -> operator_pb2.CommandResult:
         try:
-            key = await asyncio.to_thread(find_run, self._journal, asked.run)
-            command = Commanded(kind, asked.who[:MAX_TEXT], asked.why[:MAX_TEXT], **more)
+            key = await asyncio.to_thread(find_run, self._visible, asked.run)
+            command = Commanded(kind, signed(asked.who), asked.why[:MAX_TEXT], **more)
             message = await self._runs.command(key, command)
         except LRPilotError as error:
             await context.abort(code_of(error), words_of(error))

@@ -12,7 +12,13 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from lrpilot_controller.core.model import Attempt, Decision
-from lrpilot_controller.errors import InvalidTelemetry, LimitReached, LRPilotError, Stopping
+from lrpilot_controller.errors import (
+    InvalidTelemetry,
+    LimitReached,
+    LRPilotError,
+    NotAllowed,
+    Stopping,
+)
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.server import convert
 from lrpilot_controller.server.codes import code_of, words_of
@@ -159,6 +165,11 @@ class _Session:
         hello = first.hello
         attempt = convert.attempt_from(hello)
         key = RunKey(hello.run.project, hello.run.name)
+        if not (peer := current.get()).may_see(key.project):
+            raise NotAllowed(
+                f"the token {peer.name!r} is not for project {key.project!r}: use one that is "
+                f"(`lrpilot token create NAME --role trainer --project {key.project}`)"
+            )
         self.name = f"{key} attempt {attempt.id}"
         self._run = await self._runs.open(key, attempt, self)
         self._told = hello.last_decision_id

@@ -3,14 +3,14 @@
 import difflib
 
 from lrpilot_controller.errors import NotFound
-from lrpilot_controller.journal.base import Journal, RunKey
+from lrpilot_controller.journal.base import Reader, RunKey
 from lrpilot_controller.story.fold import tell
 from lrpilot_controller.story.model import Story
 
 MAX_NAME = 401  # project/name
 
 
-def find_run(journal: Journal, text: str) -> RunKey:
+def find_run(journal: Reader, text: str) -> RunKey:
     """The run that `project/name`, or a unique `name`, means.
 
     Raises:
@@ -31,7 +31,7 @@ def find_run(journal: Journal, text: str) -> RunKey:
     raise NotFound(f"no run {text!r} in this journal{hint}")
 
 
-def story_of(journal: Journal, text: str) -> Story:
+def story_of(journal: Reader, text: str) -> Story:
     """The story of the run that `text` means.
 
     Raises:
@@ -41,7 +41,7 @@ def story_of(journal: Journal, text: str) -> Story:
     return tell(key, journal.records(key))
 
 
-def stories(journal: Journal, project: str = "") -> list[Story]:
+def stories(journal: Reader, project: str = "") -> list[Story]:
     """The stories of all runs, of one project where it is named."""
     keys = [key for key in journal.runs() if not project or key.project == project]
     return [tell(key, journal.records(key), points=4) for key in keys]

@@ -360,4 +360,4 @@ def test_nobody_is_waited_for_after_a_refusal(
 
 
 def test_an_agent_that_was_never_started_waits_for_nobody() -> None:
-    assert not Agent("127.0.0.1:1").wait(60)
+    assert not Agent("127.0.0.1:1", token="t").wait(60)

@@ -42,7 +42,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
         ({"min_lr": -1.0}, "min_lr=-1.0"),
         ({"max_lr": float("inf")}, "max_lr=inf"),
         ({"min_lr": 0.5, "max_lr": 0.2}, "min_lr <= max_lr"),
-        ({"token": "secret"}, "token"),
+        ({"token": "two words"}, "token: a token has"),
         ({"signals": {"plateau": "stop"}}, "plateau='stop': off, say, probe or cut is allowed"),
         ({"signals": {"platau": "cut"}}, "no signal 'platau'; there are nonfinite"),
         ({"signals": "plateau"}, "signals='plateau': a dict such as"),

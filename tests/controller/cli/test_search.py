@@ -105,6 +105,7 @@ def test_a_run_that_does_not_train_cannot_be_searched(daemon: Daemon) -> None:
 
 def test_the_daemon_of_a_storage_is_found(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRPILOT_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("LRPILOT_TOKEN", "t")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(daemon.folder / "run"))
     expected = socket_path(daemon.storage)
     message = refused(lrpilot("exp-1", "--storage", str(daemon.storage)), NoDaemon)

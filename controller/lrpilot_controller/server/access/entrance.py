@@ -1,0 +1,53 @@
+"""What an address on TCP needs, or `lrpilot serve` does not start."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrpilot_controller.errors import ConfigError
+from lrpilot_controller.server.access.tls import Certificates, TlsFiles
+from lrpilot_controller.server.access.tokens import Tokens
+from lrpilot_controller.server.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Whom to let in, and what to show them."""
+
+    tokens: Tokens
+    certificates: Certificates
+
+    @classmethod
+    def open(
+        cls,
+        address: Address,
+        tokens: Path,
+        cert: Path | None,
+        key: Path | None,
+        client_ca: Path | None,
+    ) -> "Entrance":
+        """Read everything once, and say exactly what is missing.
+
+        Raises:
+            ConfigError: something is missing or cannot be used, with what to add.
+        """
+        missing = []
+        if cert is None or key is None:
+            flags = " ".join(
+                f"{flag} FILE"
+                for flag, given in (("--tls-cert", cert), ("--tls-key", key))
+                if given is None
+            )
+            missing.append(
+                f"add {flags} (for a first try `lrpilot certificate {address.host}` makes them)"
+            )
+        known = Tokens(tokens)
+        if known.empty:
+            missing.append(
+                f"make a token: lrpilot token create NAME --role trainer --project PROJECT "
+                f"--tokens {tokens}"
+            )
+        if missing or cert is None or key is None:
+            raise ConfigError(
+                f"--listen {address}: TCP needs TLS and a token. {'; '.join(missing)}"
+            )
+        return cls(known, Certificates(TlsFiles(cert, key, client_ca)))
