@@ -36,6 +36,11 @@ def _lines(story: Story) -> list[str]:
         f"{story.received} losses recorded, {story.dropped} dropped, "
         f"{story.attempts} attempt{'s' * (story.attempts != 1)}",
     ]
+    if (thinned := story.thinned) is not None:
+        lines.append(
+            f"{thinned.count} of them are thinned, between steps {thinned.first_step} and "
+            f"{thinned.last_step}: the extremes are held, and all around signals and decisions"
+        )
     if (progress := story.progress) is not None:
         lines.append(
             f"search: {progress.phase}, LR {progress.lr:.3g}, {100 * progress.share:.0f} % "

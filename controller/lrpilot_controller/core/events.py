@@ -67,6 +67,36 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinned:
+    """What is left of telemetry that is no longer held item by item; no engine is fed it.
+
+    Attributes:
+        rows: The items that are left: of each stretch the lowest and the highest loss, and the
+            first and the last of all. Its `first_seq` is the first number that was there.
+        seq: The number of each of them.
+        next_seq: The number after the last that was there.
+        train: How many train losses were there.
+        stretch: Over how many numbers one stretch goes.
+    """
+
+    rows: Samples
+    seq: tuple[int, ...]
+    next_seq: int
+    train: int
+    stretch: int
+
+    @property
+    def attempt(self) -> str:
+        """Whose telemetry it was."""
+        return self.rows.attempt
+
+    @property
+    def first_seq(self) -> int:
+        """The first number that was there."""
+        return self.rows.first_seq
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptArrived:
     """The trainer answered a decision."""
 
@@ -258,4 +288,4 @@ class SearchEnded:
 
 
 Output = SignalSeen | Decided | Resolved | Refused | SnapshotProven | OutcomeMeasured | SearchEnded
-Event = Input | Output
+Event = Input | Output | Thinned

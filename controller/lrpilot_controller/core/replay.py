@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lrpilot_controller.core.events import Event, Input, Output
+from lrpilot_controller.core.events import Event, Input, Output, Thinned
 
 Feed = Callable[[Input], Sequence[Output]]
 Same = Callable[[Output, Output], bool]
@@ -55,7 +55,7 @@ class Replay:
         self.records += 1
         if isinstance(event, Input):
             self.replayed += [Made(record, output) for output in self._feed(event)]
-        else:
+        elif not isinstance(event, Thinned):
             self.recorded.append(Made(record, event))
 
     def difference(self, same: Same) -> Difference | None:

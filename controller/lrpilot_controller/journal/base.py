@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lrpilot_controller.core.events import Event
+from lrpilot_controller.core.events import Event, Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 
 
@@ -41,7 +41,7 @@ class Record:
     """One event of a run.
 
     Attributes:
-        n: The event's number within its run, from 1 without gaps.
+        n: The event's number within its run, from 1; gaps only where telemetry was thinned.
         at: Wall clock when the daemon took it in, unix seconds.
         event: What happened.
     """
@@ -100,6 +100,8 @@ class Reader(Protocol):
 class Journal(Reader, Protocol):
     """Append-only events of many runs, numbered per run. Every method may be called by any thread.
 
+    What was written is never changed, but old telemetry may be thinned, and a run be dropped.
+
     Attributes:
         generation: How often this journal has been opened for writing, from 1.
     """
@@ -150,6 +152,61 @@ class Journal(Reader, Protocol):
         """
         ...
 
+    def whole(self, run: RunKey) -> list[tuple[int, int]]:
+        """Which records hold telemetry item by item: their numbers, and how many items each.
+
+        Raises:
+            JournalUnavailable: It cannot be read now.
+        """
+        ...
+
+    def thin(self, run: RunKey, first: int, last: int, thinned: Thinned) -> None:
+        """Replaces a run's telemetry by what is to be left of it; other records stay.
+
+        Args:
+            run: A run of this journal.
+            first: The number of the first record that goes, if it is telemetry.
+            last: The number of the last one, which is telemetry; `thinned` takes its place.
+            thinned: What all of it covered.
+
+        Raises:
+            JournalUnavailable: It cannot be written now; nothing was.
+            JournalEntryError: The last record is no telemetry of that attempt.
+        """
+        ...
+
+    def last_seen(self) -> list[tuple[RunKey, float]]:
+        """When the newest record of each run was taken in, the longest ago first.
+
+        Raises:
+            JournalUnavailable: It cannot be read now.
+        """
+        ...
+
+    def forget(self, run: RunKey) -> None:
+        """Drops a run with everything of it; a later one of its name begins anew.
+
+        Raises:
+            JournalUnavailable: It cannot be written now; nothing was.
+        """
+        ...
+
+    def sweep(self) -> bool:
+        """Gives back some of the room of what was dropped; whether there is more to do.
+
+        Raises:
+            JournalUnavailable: It cannot be written now.
+        """
+        ...
+
+    def size(self) -> int:
+        """Bytes that its records take, and what lies about them in the file; cheap to ask.
+
+        Raises:
+            JournalUnavailable: It cannot be read now.
+        """
+        ...
+
     def close(self) -> None:
         """Lets go of the file. Later calls raise JournalUnavailable; closing twice is harmless."""
         ...
@@ -173,6 +230,14 @@ def check_entry(run: RunKey, at: float) -> None:
         raise JournalEntryError(
             f"the run name {str(run)!r} is not valid Unicode ({error.reason}); rename the run"
         ) from error
+
+
+def not_telemetry(run: RunKey, n: int) -> JournalEntryError:
+    """What thinning anything else is refused with."""
+    return JournalEntryError(
+        f"record {n} of run {str(run)!r} is not the telemetry that it was taken for; nothing was "
+        "changed"
+    )
 
 
 def no_such_record(run: RunKey, n: int) -> JournalEntryError:

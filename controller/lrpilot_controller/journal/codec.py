@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lrpilot_controller.core import events
-from lrpilot_controller.core.events import Event, Samples
+from lrpilot_controller.core.events import Event, Samples, Thinned
 from lrpilot_controller.journal import columns
 from lrpilot_controller.journal.base import JournalCorrupt, JournalEntryError
 from lrpilot_controller.journal.plain import UnknownWord, from_plain, to_plain
@@ -18,6 +18,7 @@ KINDS: dict[str, type] = {
     "session_opened": events.SessionOpened,
     "session_lost": events.SessionLost,
     "samples": events.Samples,
+    "thinned": events.Thinned,
     "receipt": events.ReceiptArrived,
     "snapshot_taken": events.SnapshotTaken,
     "notice": events.Noticed,
@@ -52,7 +53,7 @@ class Row:
         kind: A name in `KINDS`, or one of a newer version.
         attempt: The attempt that it came from, if it came from one.
         first_seq: Telemetry: the seq of the first sample. Reports: their report_seq. Else 0.
-        count: How many numbers from first_seq on it holds.
+        count: How many numbers from first_seq on it holds, or held before it was thinned.
         payload: The rest.
     """
 
@@ -89,6 +90,10 @@ def encode(event: Event) -> Row:
         if isinstance(event, Samples):
             attempt, first, count = event.attempt, event.first_seq, len(event.step)
             body = columns.pack(event)
+        elif isinstance(event, Thinned):
+            attempt, first = event.attempt, event.first_seq
+            count = event.next_seq - first
+            body = columns.pack_thinned(event)
         else:
             attempt, first, count = _address(event)
             plain = to_plain(event)
@@ -115,12 +120,11 @@ def decode(row: Row) -> Event | None:
         return None
     try:
         body = _expand(row.payload)
-        if cls is Samples:
+        if cls in (Samples, Thinned):
             if row.attempt is None:
                 raise ValueError("telemetry without an attempt")
-            return columns.unpack(
-                body, attempt=row.attempt, first_seq=row.first_seq, count=row.count
-            )
+            unpack = columns.unpack if cls is Samples else columns.unpack_thinned
+            return unpack(body, attempt=row.attempt, first_seq=row.first_seq, count=row.count)
         return cast(Event, from_plain(cls, json.loads(body)))
     except UnknownWord:
         return None

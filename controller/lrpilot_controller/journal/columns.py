@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpilot_controller.core.events import Samples
+from lrpilot_controller.core.events import Samples, Thinned
 
 _HEADER = struct.Struct("<BHq")  # flags, param groups, dropped
+_THINNED = struct.Struct("<qqqI")  # rows, train losses that were there, stretch, bytes of numbers
 _START = struct.Struct("<bq")  # how the integers go on, start
 
 # How integers go on: the same for ever, by an equal stride, else by differences of 1..8 bytes.
@@ -106,6 +107,34 @@ def unpack(data: bytes, *, attempt: str, first_seq: int, count: int) -> Samples:
         lrs=lrs,
         dropped=dropped,
     )
+
+
+def pack_thinned(thinned: Thinned) -> bytes:
+    """What is left of telemetry, without attempt, first_seq and next_seq.
+
+    Raises:
+        ValueError, OverflowError: As `pack`; or there is not one number per row.
+    """
+    if len(thinned.seq) != len(thinned.rows.step):
+        raise ValueError(f"{len(thinned.seq)} numbers for {len(thinned.rows.step)} rows")
+    seq = _pack_ints(thinned.seq)
+    head = _THINNED.pack(len(thinned.seq), thinned.train, thinned.stretch, len(seq))
+    return head + seq + pack(thinned.rows)
+
+
+def unpack_thinned(data: bytes, *, attempt: str, first_seq: int, count: int) -> Thinned:
+    """What `pack_thinned` packed; `count` is how many numbers it covers.
+
+    Raises:
+        ValueError, struct.error: The bytes are damaged.
+    """
+    left, train, stretch, length = _THINNED.unpack_from(data)
+    end = _THINNED.size + length
+    reader = _Reader(data[:end], _THINNED.size)
+    seq = reader.ints(left)
+    reader.done()
+    rows = unpack(data[end:], attempt=attempt, first_seq=first_seq, count=left)
+    return Thinned(rows, seq, first_seq + count, train, stretch)
 
 
 def _bend(column: _Ints) -> _Ints:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Collection, Iterator, Sequence
 
+from lrpilot_controller.core.events import Samples, Thinned
 from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.base import (
     KEPT_CHECKPOINTS,
@@ -13,6 +14,7 @@ from lrpilot_controller.journal.base import (
     RunKey,
     check_entry,
     no_such_record,
+    not_telemetry,
 )
 from lrpilot_controller.journal.codec import encode, kind_names, pack_text
 
@@ -37,8 +39,8 @@ class MemoryJournal(Journal):
             self._check_open()
             for run, at, event in entries:
                 records = self._records.setdefault(run, [])
-                records.append(Record(len(records) + 1, at, event))
-                numbers.append(len(records))
+                records.append(Record(records[-1].n + 1 if records else 1, at, event))
+                numbers.append(records[-1].n)
         return numbers
 
     def runs(self) -> list[RunKey]:
@@ -55,19 +57,19 @@ class MemoryJournal(Journal):
         kind_names(wanted or ())
         with self._lock:
             self._check_open()
-            found = self._records.get(run, [])[max(after, 0) :]
-        return (r for r in found if wanted is None or type(r.event) in wanted)
+            found = list(self._records.get(run, []))
+        return (r for r in found if r.n > after and (wanted is None or type(r.event) in wanted))
 
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
         """See `Journal.save_checkpoint`."""
         pack_text(state)
         with self._lock:
             self._check_open()
-            records = self._records.get(run, [])
-            if not 1 <= n <= len(records):
+            at = next((r.at for r in self._records.get(run, []) if r.n == n), None)
+            if at is None:
                 raise no_such_record(run, n)
             kept = self._checkpoints.setdefault(run, {})
-            kept[n] = Checkpoint(n, records[n - 1].at, state)
+            kept[n] = Checkpoint(n, at, state)
             for old in sorted(kept)[:-KEPT_CHECKPOINTS]:
                 del kept[old]
 
@@ -79,6 +81,52 @@ class MemoryJournal(Journal):
             fitting = [n for n in kept if before is None or n <= before]
             return kept[max(fitting)] if fitting else None
 
+    def whole(self, run: RunKey) -> list[tuple[int, int]]:
+        """See `Journal.whole`."""
+        found = self.records(run, kinds=[Samples])
+        return [(r.n, len(r.event.step)) for r in found if isinstance(r.event, Samples)]
+
+    def thin(self, run: RunKey, first: int, last: int, thinned: Thinned) -> None:
+        """See `Journal.thin`."""
+        encode(thinned)
+        with self._lock:
+            self._check_open()
+            kept = []
+            for record in self._records.get(run, []):
+                if record.n == last and _is_telemetry(record, thinned.attempt):
+                    kept.append(Record(last, record.at, thinned))
+                elif not (first <= record.n < last and _is_telemetry(record, thinned.attempt)):
+                    kept.append(record)
+            if not any(record.event is thinned for record in kept):
+                raise not_telemetry(run, last)
+            self._records[run] = kept
+
+    def last_seen(self) -> list[tuple[RunKey, float]]:
+        """See `Journal.last_seen`."""
+        with self._lock:
+            self._check_open()
+            found = [(run, records[-1].at) for run, records in self._records.items()]
+        return sorted(found, key=lambda seen: seen[1])
+
+    def forget(self, run: RunKey) -> None:
+        """See `Journal.forget`."""
+        with self._lock:
+            self._check_open()
+            self._records.pop(run, None)
+            self._checkpoints.pop(run, None)
+
+    def sweep(self) -> bool:
+        """See `Journal.sweep`; nothing is left lying about here."""
+        self._check_open()
+        return False
+
+    def size(self) -> int:
+        """See `Journal.size`; as many bytes as the rows of a stored one."""
+        with self._lock:
+            self._check_open()
+            rows = [encode(r.event) for records in self._records.values() for r in records]
+        return sum(len(row.payload) for row in rows)
+
     def close(self) -> None:
         """See `Journal.close`."""
         with self._lock:
@@ -87,3 +135,7 @@ class MemoryJournal(Journal):
     def _check_open(self) -> None:
         if self._closed:
             raise JournalUnavailable("this journal was closed; open another one")
+
+
+def _is_telemetry(record: Record, attempt: str) -> bool:
+    return isinstance(record.event, Samples | Thinned) and record.event.attempt == attempt

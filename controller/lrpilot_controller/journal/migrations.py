@@ -12,16 +12,17 @@ from sqlalchemy import Connection, select, update
 from lrpilot_controller.journal import tables
 
 
-def _checkpoints(connection: Connection) -> None:
-    """1 to 2: the states of engines."""
+def _long_runs(connection: Connection) -> None:
+    """1 to 2: the states of engines, and runs that are dropped."""
     tables.checkpoints.create(connection)
+    tables.forgotten.create(connection)
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = MappingProxyType({1: _checkpoints})
+STEPS: Mapping[int, Callable[[Connection], None]] = MappingProxyType({1: _long_runs})
 """By the version that they start from; each leads to the next one."""
 
 # What a reader finds in a journal of that version; the newest one has all tables.
-_ADDED = {2: {tables.checkpoints.name}}
+_ADDED = {2: {tables.checkpoints.name, tables.forgotten.name}}
 
 
 def tables_of(version: int) -> set[str]:

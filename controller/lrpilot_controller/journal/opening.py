@@ -47,7 +47,9 @@ def take_over(engine: Engine, path: Path) -> tuple[int, int]:
     writer = engine.execution_options(begin=sqlite.WRITE)
     with engine.connect() as connection:
         empty = not inspect(connection).get_table_names()
-    if not empty:
+    if empty:
+        sqlite.let_shrink(engine)
+    else:
         # Refused before anything is changed: it may be somebody else's database.
         look(engine, path)
     sqlite.use_wal(engine)

@@ -10,12 +10,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 
+from lrpilot_controller.core.events import Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
-from lrpilot_controller.journal import sqlite, tables
+from lrpilot_controller.journal import shrinking, sqlite, states, tables
 from lrpilot_controller.journal.base import (
-    KEPT_CHECKPOINTS,
     Checkpoint,
     Entry,
     Journal,
@@ -25,6 +25,7 @@ from lrpilot_controller.journal.base import (
     RunKey,
     check_entry,
     no_such_record,
+    not_telemetry,
 )
 from lrpilot_controller.journal.codec import (
     Row,
@@ -32,7 +33,6 @@ from lrpilot_controller.journal.codec import (
     encode,
     kind_names,
     pack_text,
-    unpack_text,
 )
 from lrpilot_controller.journal.opening import look, take_over
 
@@ -131,9 +131,8 @@ class SqlJournal(Journal):
 
     def runs(self) -> list[RunKey]:
         """See `Journal.runs`."""
-        self._check_open()
         query = select(tables.runs.c.project, tables.runs.c.name).order_by(tables.runs.c.id)
-        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
+        with self._reading() as connection:
             return [RunKey(project, name) for project, name in connection.execute(query)]
 
     def records(
@@ -147,46 +146,58 @@ class SqlJournal(Journal):
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
         """See `Journal.save_checkpoint`."""
         payload = pack_text(state)
-        kept = tables.checkpoints.c
         with self._lock, self._transaction(self._check_writable()) as connection:
             head = self._heads.get(run) or _head(connection, run)
-            at = head and connection.scalar(
-                select(tables.events.c.at).where(
-                    tables.events.c.run_id == head.id, tables.events.c.n == n
-                )
-            )
-            if head is None or at is None:
+            if head is None or not states.save(connection, head.id, n, payload):
                 raise no_such_record(run, n)
-            mine = kept.run_id == head.id
-            connection.execute(delete(tables.checkpoints).where(mine, kept.n == n))
-            connection.execute(
-                insert(tables.checkpoints).values(run_id=head.id, n=n, at=at, state=payload)
-            )
-            newest = select(kept.n).where(mine).order_by(kept.n.desc())
-            oldest = connection.scalar(newest.offset(KEPT_CHECKPOINTS - 1).limit(1))
-            if oldest is not None:
-                connection.execute(delete(tables.checkpoints).where(mine, kept.n < oldest))
 
     def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
-        """See `Journal.checkpoint`."""
-        self._check_open()
-        if self._version < 2:
-            return None
-        kept = tables.checkpoints.c
-        query = select(kept.n, kept.at, kept.state).order_by(kept.n.desc()).limit(1)
-        if before is not None:
-            query = query.where(kept.n <= before)
-        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
+        """See `Journal.checkpoint`. There is none in a journal of version 1."""
+        with self._reading() as connection:
             head = _head(connection, run)
-            found = head and connection.execute(query.where(kept.run_id == head.id)).one_or_none()
-        if not found:
-            return None
-        try:
-            return Checkpoint(found.n, found.at, unpack_text(found.state))
-        except JournalCorrupt as error:
-            raise JournalCorrupt(
-                f"the state after record {found.n} of run {run} in {self.path}: {error}"
-            ) from error
+            if head is None or self._version < 2:
+                return None
+            try:
+                return states.newest(connection, head.id, before)
+            except JournalCorrupt as error:
+                text = f"a kept state of run {run} in {self.path}: {error}"
+                raise JournalCorrupt(text) from error
+
+    def whole(self, run: RunKey) -> list[tuple[int, int]]:
+        """See `Journal.whole`."""
+        with self._reading() as connection:
+            head = _head(connection, run)
+            return shrinking.whole(connection, head.id) if head else []
+
+    def thin(self, run: RunKey, first: int, last: int, thinned: Thinned) -> None:
+        """See `Journal.thin`."""
+        row = encode(thinned)
+        with self._lock, self._transaction(self._check_writable()) as connection:
+            head = _head(connection, run)
+            if head is None or not shrinking.thin(connection, head.id, first, last, row):
+                raise not_telemetry(run, last)
+
+    def last_seen(self) -> list[tuple[RunKey, float]]:
+        """See `Journal.last_seen`."""
+        with self._reading() as connection:
+            return [(RunKey(p, name), at) for p, name, at in shrinking.last_seen(connection)]
+
+    def forget(self, run: RunKey) -> None:
+        """See `Journal.forget`."""
+        with self._lock, self._transaction(self._check_writable()) as connection:
+            if (head := _head(connection, run)) is not None:
+                shrinking.forget(connection, head.id)
+                self._heads.pop(run, None)
+
+    def sweep(self) -> bool:
+        """See `Journal.sweep`: the records of forgotten runs first, then pages of the file."""
+        with self._lock, self._transaction(self._check_writable()) as connection:
+            return shrinking.sweep(connection) or sqlite.shrink(connection)
+
+    def size(self) -> int:
+        """See `Journal.size`: the pages that are in use; free ones are used before it grows."""
+        with self._reading() as connection:
+            return sqlite.size(connection)
 
     def close(self) -> None:
         """See `Journal.close`."""
@@ -195,7 +206,7 @@ class SqlJournal(Journal):
             self._engine.dispose()
 
     def _records(self, run: RunKey, after: int, names: list[str] | None) -> Iterator[Record]:
-        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
+        with self._reading() as connection:
             head = _head(connection, run)
         if head is None:
             return
@@ -221,8 +232,7 @@ class SqlJournal(Journal):
         if kind is not None:
             query = query.where(tables.events.c.kind == kind)
         while True:
-            self._check_open()
-            with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
+            with self._reading() as connection:
                 page = connection.execute(query.where(tables.events.c.n > after)).all()
             yield from page
             if len(page) < _PAGE:
@@ -235,12 +245,18 @@ class SqlJournal(Journal):
         if head is None:
             known = self._heads.get(run) or _head(connection, run)
             if known is None:
-                named = {"project": run.project, "name": run.name}
-                added = insert(tables.runs).values(named).returning(tables.runs.c.id)
-                known = _Head(connection.execute(added).scalar_one(), 0)
+                known = _Head(shrinking.next_id(connection), 0)
+                named = {"id": known.id, "project": run.project, "name": run.name}
+                connection.execute(insert(tables.runs).values(named))
             head = heads[run] = _Head(known.id, known.last)
         head.last += 1
         return head
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        self._check_open()
+        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
+            yield connection
 
     def _check_writable(self) -> Engine:
         self._check_open()

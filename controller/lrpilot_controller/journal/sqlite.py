@@ -3,13 +3,13 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError
 
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 from lrpilot_controller.journal.base import JournalCorrupt, JournalMissing
@@ -17,6 +17,10 @@ from lrpilot_controller.journal.base import JournalCorrupt, JournalMissing
 # How a transaction begins, as the execution option "begin". A writer takes its lock at once: one
 # that reads first could find, when it comes to write, that it may not, and no timeout helps then.
 READ, WRITE, _NONE = "BEGIN", "BEGIN IMMEDIATE", ""
+
+_SPARE_PAGES = 1024
+_MOVED_PAGES = 512  # in a transaction, so that no commit waits long
+_MOST_LOG = 16 << 20  # bytes of a write-ahead log that was longer, for a reader kept it from ending
 
 _ADVICE = {
     "SQLITE_FULL": "the disk is full: free some space",
@@ -117,6 +121,14 @@ def connect(path: Path, *, readonly: bool, timeout: float) -> Engine:
     return engine
 
 
+def let_shrink(engine: Engine) -> None:
+    """Lets an empty file give back pages later; one with tables only uses them again."""
+    # Where it is locked somebody else is just making the tables, and did this before.
+    plain = engine.execution_options(begin=_NONE)
+    with plain.connect() as connection, suppress(OperationalError):
+        connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
+
+
 def use_wal(engine: Engine) -> None:
     """Lets readers read while the daemon writes. The file remembers it.
 
@@ -124,6 +136,26 @@ def use_wal(engine: Engine) -> None:
     """
     with engine.execution_options(begin=_NONE).connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+
+def size(connection: Connection) -> int:
+    """Bytes of the pages that are in use; the others are used before the file grows."""
+    pages, free, page = (
+        connection.exec_driver_sql(f"PRAGMA {what}").scalar_one()
+        for what in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * page)
+
+
+def shrink(connection: Connection) -> bool:
+    """Gives some free pages back to the file system, within one transaction; whether there were
+    more than are worth keeping for what comes next."""
+    before = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    if before <= _SPARE_PAGES:
+        return False
+    connection.exec_driver_sql(f"PRAGMA incremental_vacuum({_MOVED_PAGES})").all()
+    after = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    return bool(after < before)
 
 
 @contextmanager
@@ -170,3 +202,4 @@ def _durable(connection: sqlite3.Connection, _record: object) -> None:
     # With a write-ahead log, NORMAL survives the death of the process, though not always of the
     # machine, and spares one fsync per commit.
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA journal_size_limit={_MOST_LOG}")

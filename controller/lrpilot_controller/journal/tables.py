@@ -4,7 +4,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Double,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -31,10 +30,12 @@ runs = Table(
     Column("name", Text, nullable=False),
     UniqueConstraint("project", "name"),
 )
+# Without a foreign key to the run: one that is forgotten is gone at once, and what is left of it is
+# swept up afterwards, in parts that nobody waits for.
 events = Table(
     "events",
     metadata,
-    Column("run_id", Integer, ForeignKey(runs.c.id), primary_key=True),
+    Column("run_id", Integer, primary_key=True),
     Column("n", BigInteger, primary_key=True, autoincrement=False),
     Column("at", Double, nullable=False),
     Column("kind", Text, nullable=False),
@@ -48,8 +49,14 @@ events = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("run_id", Integer, ForeignKey(runs.c.id), primary_key=True),
+    Column("run_id", Integer, primary_key=True),
     Column("n", BigInteger, primary_key=True, autoincrement=False),
     Column("at", Double, nullable=False),
     Column("state", LargeBinary, nullable=False),
+)
+# Runs that are gone whose records are not all deleted yet.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
 )

@@ -200,7 +200,7 @@ class Runs:
         replay = Replay(run.take)
         for record in self._journal.records(key):
             replay.take(record.n, record.event)
-            if not isinstance(record.event, Input):
+            if isinstance(record.event, Output):
                 run.made(record.event)
         if (difference := replay.difference(identical)) is not None:
             # Another version of the core wrote it: the record stands.

@@ -25,7 +25,11 @@ def story_to(story: Story) -> operator_pb2.RunStory:
     """A whole story."""
     return operator_pb2.RunStory(
         summary=summary_to(story),
-        telemetry=operator_pb2.TelemetryCount(received=story.received, dropped=story.dropped),
+        telemetry=operator_pb2.TelemetryCount(
+            received=story.received,
+            dropped=story.dropped,
+            thinned=story.thinned.count if story.thinned else 0,
+        ),
         signals=[convert.signal_to(signal) for signal in story.signals],
         decisions=[_decision_to(told) for told in story.decisions],
         cost=model_pb2.Cost(

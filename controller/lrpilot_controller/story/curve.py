@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import NamedTuple
 
 
@@ -20,8 +19,12 @@ class CurveSample(NamedTuple):
 
 @dataclass(slots=True)
 class _Bucket:
-    """The lowest and the highest of neighbouring samples; a NaN counts as the highest."""
+    """The lowest and the highest of neighbouring samples; a NaN counts as the highest.
 
+    It is the `index`-th stretch of the series.
+    """
+
+    index: int
     low: CurveSample
     high: CurveSample
 
@@ -37,7 +40,7 @@ class Curve:
     """Keeps the extremes of equal stretches of the series, and doubles the stretch when full.
 
     What is kept is always between half the limit and the limit once there is that much; up to the
-    limit every sample is kept.
+    limit every sample is kept. A part of the series may be known by some of its samples only.
 
     Args:
         limit: The most samples to keep, at least 4.
@@ -74,33 +77,54 @@ class Curve:
 
         begin, i = self._count, 0
         while i < len(losses):
-            room = len(self._buckets) * self._stretch - (begin + i)
-            if not room:
-                self._buckets.append(_Bucket(sample(i), sample(i)))
+            index, past = divmod(begin + i, self._stretch)
+            if not self._buckets or self._buckets[-1].index < index:
+                self._open(sample(i))
                 i += 1
-                while len(self._buckets) * min(self._stretch, 2) > self._limit:
-                    self._merge()
                 continue
             # A stretch at a time: this is what makes a million samples quick.
-            part = losses[i : i + room]
+            part = losses[i : i + self._stretch - past]
             heights = part if not math.isnan(sum(part)) else [_height(loss) for loss in part]
             low, high = heights.index(min(heights)), heights.index(max(heights))
             self._buckets[-1].take(sample(i + low), sample(i + high))
             i += len(part)
         self._count += len(losses)
 
+    def extend_thinned(self, span: int, samples: Sequence[CurveSample]) -> None:
+        """Takes the next `span` samples of the series, of which only some are known.
+
+        Args:
+            span: how many there were.
+            samples: those that are known, in order, `place` counted from the first of the span.
+        """
+        begin = self._count
+        for sample in samples:
+            sample = sample._replace(place=begin + sample.place)
+            if self._buckets and self._buckets[-1].index == sample.place // self._stretch:
+                self._buckets[-1].take(sample, sample)
+            else:
+                self._open(sample)
+        self._count += span
+
     def samples(self) -> list[CurveSample]:
         """What was kept, in order."""
         return sorted({s for bucket in self._buckets for s in (bucket.low, bucket.high)})
 
+    def _open(self, sample: CurveSample) -> None:
+        """Begins the stretch that this sample is in."""
+        self._buckets.append(_Bucket(sample.place // self._stretch, sample, sample))
+        while len(self._buckets) * min(self._stretch, 2) > self._limit:
+            self._merge()
+
     def _merge(self) -> None:
         self._stretch *= 2
-        pairs = zip_longest(self._buckets[::2], self._buckets[1::2])
-        self._buckets = []
-        for bucket, other in pairs:
-            if other is not None:
-                bucket.take(other.low, other.high)
-            self._buckets.append(bucket)
+        halves, self._buckets = self._buckets, []
+        for half in halves:
+            half.index //= 2
+            if self._buckets and self._buckets[-1].index == half.index:
+                self._buckets[-1].take(half.low, half.high)
+            else:
+                self._buckets.append(half)
 
 
 def _height(loss: float) -> float:

@@ -30,6 +30,7 @@ from lrpilot_controller.story.model import (
     Story,
 )
 from lrpilot_controller.story.searching import SearchFold, is_of_search, restored_by
+from lrpilot_controller.story.thinned import ThinnedFold, train_rows
 
 _KEPT = 100  # newest refusals and notices
 
@@ -89,6 +90,7 @@ class _Fold:
         self._lrs: tuple[float, ...] = ()
         self._lrs_step = 0  # they hold from here on
         self._received = 0
+        self._thinned = ThinnedFold()
         self._signals: list[Signal] = []
         self._decisions: dict[int, DecisionTold] = {}
         self._undone = 0
@@ -106,6 +108,8 @@ class _Fold:
         match event:
             case events.Samples():
                 self._samples(event)
+            case events.Thinned():
+                self._left(event)
             case events.SessionOpened(attempt):
                 self._opened(attempt)
             case events.SessionLost(attempt) if attempt == self._current:
@@ -152,6 +156,7 @@ class _Fold:
             step=self._step,
             lrs=self._lrs,
             received=self._received,
+            thinned=self._thinned.told,
             dropped=sum(attempt.dropped for attempt in self._attempts.values()),
             signals=tuple(self._signals),
             decisions=tuple(
@@ -220,6 +225,20 @@ class _Fold:
             last = samples.step[train[-1]]
             self._step = max(self._step, last + 1)
             self._apply(last, lrs(-1))
+
+    def _left(self, thinned: events.Thinned) -> None:
+        """What is left of samples that were received; the newest of them always is."""
+        attempt = self._attempt(thinned.attempt)
+        attempt.dropped = max(attempt.dropped, thinned.rows.dropped)
+        attempt.next_seq = max(attempt.next_seq, thinned.next_seq)
+        self._received += thinned.train
+        self._thinned.take(thinned)
+        span = thinned.next_seq - thinned.first_seq
+        train = train_rows(thinned, attempt.index)
+        self._curve.extend_thinned(span, train)
+        if self._alive(thinned.attempt) and train:
+            self._step = max(self._step, train[-1].step + 1)
+            self._apply(train[-1].step, thinned.rows.lrs[-1])
 
     def _apply(self, step: int, lrs: tuple[float, ...]) -> None:
         # Telemetry of before a decision may arrive after its receipt.

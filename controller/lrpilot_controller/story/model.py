@@ -124,6 +124,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinning:
+    """Train losses that are no longer held one by one, and the steps between which they lie."""
+
+    count: int
+    first_step: int
+    last_step: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What `telemetry` in `show --json` has beside the rest."""
+        return {"thinned": self.count, "thinned_steps": [self.first_step, self.last_step]}
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """What `show` prints of a run.
 
@@ -139,6 +152,7 @@ class Story:
         searches: What each search ended with, in order.
         progress: Of the search under way; None while there is none.
         commands: What people asked; the newest 100.
+        thinned: Of the received: what the journal holds only coarsely; None if nothing.
     """
 
     run: RunKey
@@ -158,6 +172,7 @@ class Story:
     searches: tuple[SearchResult, ...] = ()
     progress: Progress | None = None
     commands: tuple[Command, ...] = ()
+    thinned: Thinning | None = None
 
     def summary(self) -> dict[str, Any]:
         """One line of `runs --json`."""
@@ -173,7 +188,8 @@ class Story:
     def to_json(self) -> dict[str, Any]:
         """`show --json`: strict JSON values; NaN and the infinities are strings."""
         return self.summary() | {
-            "telemetry": {"received": self.received, "dropped": self.dropped},
+            "telemetry": {"received": self.received, "dropped": self.dropped}
+            | (self.thinned.to_json() if self.thinned else {}),
             "signals": to_plain(self.signals),
             "decisions": [told.to_json() for told in self.decisions],
             "cost": to_plain(self.cost),

@@ -87,7 +87,7 @@ OTHERS = st.one_of(
     *(
         st.builds(cls, **{k: v for k, v in REPORT.items() if k in cls.__slots__})
         for cls in KINDS.values()
-        if cls not in (Samples, events.SessionOpened)
+        if cls not in (Samples, events.Thinned, events.SessionOpened)
     ),
     st.builds(events.SessionOpened, st.builds(model.Attempt, id=NAMES)),
 )
@@ -97,6 +97,18 @@ OTHERS = st.one_of(
 @given(telemetry() | telemetry(INT64))
 def test_telemetry_round_trip(samples: Samples) -> None:
     assert bits(decode(encode(samples))) == bits(samples)
+
+
+@settings(deadline=None, max_examples=60)
+@given(telemetry(), st.data())
+def test_thinned_telemetry_round_trip(rows: Samples, data: st.DataObject) -> None:
+    seq = st.integers(rows.first_seq, rows.first_seq + 10**6)
+    count = len(rows.step)
+    seqs = sorted(data.draw(st.lists(seq, min_size=count, max_size=count, unique=True)))
+    thinned = events.Thinned(rows, tuple(seqs), rows.first_seq + 10**6 + 1, 10**6, 256)
+    row = encode(thinned)
+    assert (row.attempt, row.first_seq, row.count) == (rows.attempt, rows.first_seq, 10**6 + 1)
+    assert bits(decode(row)) == bits(thinned)
 
 
 @settings(deadline=None, max_examples=300)

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from lrpilot_controller.core.events import (
     SessionLost,
     SessionOpened,
     SignalSeen,
+    Thinned,
 )
 from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
 from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup, Signal, SignalKind
@@ -231,6 +233,86 @@ def test_a_checkpoint_is_text(journal: Journal) -> None:
     assert journal.checkpoint(A) is None
 
 
+def thinned(first: int, count: int, attempt: str = "t1") -> Thinned:
+    """Of so many items the first and the last."""
+    rows = replace(samples(first, 2, attempt), step=(first, first + count - 1))
+    return Thinned(rows, (first, first + count - 1), first + count, count, 256)
+
+
+def test_telemetry_is_thinned_and_everything_else_stays(journal: Journal) -> None:
+    events: list[Event] = [samples(0), lost(1), samples(4), samples(8), lost(2), samples(12)]
+    journal.append([(key, float(i), event) for i, event in enumerate(events, 1) for key in (A, B)])
+    journal.save_checkpoint(A, 5, "state")
+    assert journal.whole(A) == [(1, 4), (3, 4), (4, 4), (6, 4)]
+    journal.thin(A, 1, 4, thinned(0, 12))
+    assert journal.whole(A) == [(6, 4)]
+    assert list(journal.records(A)) == [
+        Record(2, 2.0, lost(1)),
+        Record(4, 4.0, thinned(0, 12)),
+        Record(5, 5.0, lost(2)),
+        Record(6, 6.0, samples(12)),
+    ]
+    assert [r.n for r in journal.records(A, after=2)] == [4, 5, 6]
+    assert [r.n for r in journal.records(A, kinds=[Thinned])] == [4]
+    assert journal.checkpoint(A) == Checkpoint(5, 5.0, "state")
+    assert journal.append([(A, 7.0, lost(3))]) == [7]
+    assert [r.event for r in journal.records(B)] == events
+
+
+def test_what_was_thinned_can_be_thinned_again(journal: Journal) -> None:
+    journal.append([(A, 1.0, samples(first)) for first in range(0, 40, 4)])
+    journal.thin(A, 1, 3, thinned(0, 12))
+    journal.thin(A, 4, 6, thinned(12, 12))
+    journal.thin(A, 3, 6, thinned(0, 24))
+    assert list(journal.records(A)) == [
+        Record(6, 1.0, thinned(0, 24)),
+        *(Record(7 + i, 1.0, samples(24 + 4 * i)) for i in range(4)),
+    ]
+
+
+@pytest.mark.parametrize(("key", "last"), [(A, 2), (A, 3), (A, 4), (B, 1)])
+def test_only_telemetry_of_the_attempt_is_thinned(journal: Journal, key: RunKey, last: int) -> None:
+    events = [samples(0), lost(1), samples(0, attempt="t2")]
+    journal.append([(A, 0.0, event) for event in events])
+    with pytest.raises(JournalEntryError, match=rf"record {last} of run '{key}' is not the tele"):
+        journal.thin(key, 1, last, thinned(0, 4))
+    assert [r.event for r in journal.records(A)] == events
+
+
+def test_when_runs_were_last_seen(journal: Journal) -> None:
+    journal.append([(A, 5.0, lost(1)), (B, 3.0, lost(1)), (B, 4.0, lost(1))])
+    assert journal.last_seen() == [(B, 4.0), (A, 5.0)]
+    journal.append([(B, 6.0, lost(1))])
+    assert journal.last_seen() == [(A, 5.0), (B, 6.0)]
+
+
+def test_a_forgotten_run_is_gone_and_its_name_begins_anew(journal: Journal) -> None:
+    journal.append([(key, float(i), lost(i)) for i in range(2500) for key in (A, B)])
+    journal.save_checkpoint(B, 2000, "state")
+    journal.forget(B)
+    journal.forget(B)
+    assert (journal.runs(), list(journal.records(B)), journal.checkpoint(B)) == ([A], [], None)
+    assert journal.append([(B, 0.0, lost(0))]) == [1]
+    while journal.sweep():
+        assert [r.event for r in journal.records(B)] == [lost(0)]
+    assert journal.append([(B, 0.0, lost(1))]) == [2]
+    assert journal.checkpoint(B) is None
+    assert sum(1 for _ in journal.records(A)) == 2500
+
+
+def test_size_follows_what_is_held(journal: Journal) -> None:
+    wide = samples(0, 4000)
+    noise = replace(wide, loss=tuple(math.sin(i * i) for i in range(4000)))
+    before = journal.size()
+    journal.append([(key, 0.0, noise) for key in [A, B] * 20])
+    full = journal.size()
+    assert full > before + 40 * 4000 * 7  # a double that is noise, and zlib
+    journal.forget(A)
+    while journal.sweep():
+        pass
+    assert before < journal.size() < 0.6 * full
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -268,6 +350,14 @@ def test_closed(journal: Journal) -> None:
         journal.save_checkpoint(A, 1, "state")
     with pytest.raises(JournalUnavailable, match="closed"):
         journal.checkpoint(A)
+    for call in (journal.last_seen, journal.sweep, journal.size):
+        with pytest.raises(JournalUnavailable, match="closed"):
+            call()
+    for about in (journal.whole, journal.forget):
+        with pytest.raises(JournalUnavailable, match="closed"):
+            about(A)
+    with pytest.raises(JournalUnavailable, match="closed"):
+        journal.thin(A, 1, 1, thinned(0, 4))
 
 
 def test_threads_append_and_read(journal: Journal) -> None:

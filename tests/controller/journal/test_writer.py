@@ -1,7 +1,7 @@
 """The thread that writes: groups, order, failures, the end."""
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import pytest
@@ -14,7 +14,6 @@ from lrpilot_controller.journal import (
     JournalUnavailable,
     JournalWriter,
     MemoryJournal,
-    Record,
     RunKey,
 )
 from lrpilot_controller.journal.base import Entry
@@ -27,12 +26,11 @@ def entry(number: int) -> Entry:
     return (RUN, float(number), SessionLost(str(number)))
 
 
-class FaultyJournal(Journal):
+class FaultyJournal(MemoryJournal):
     """Holds each commit until it is let go, and fails those that it is told to."""
 
     def __init__(self) -> None:
-        self.generation = 1
-        self.inner = MemoryJournal()
+        super().__init__()
         self.groups: list[int] = []
         self.faults: dict[int, Exception] = {}
         self.entered = threading.Semaphore(0)
@@ -45,24 +43,7 @@ class FaultyJournal(Journal):
         assert self.gate.acquire(timeout=WAIT)
         if fault := self.faults.get(number):
             raise fault
-        return self.inner.append(entries)
-
-    def runs(self) -> list[RunKey]:
-        return self.inner.runs()
-
-    def records(
-        self, run: RunKey, *, after: int = 0, kinds: Collection[type] | None = None
-    ) -> Iterator[Record]:
-        return self.inner.records(run, after=after, kinds=kinds)
-
-    def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
-        self.inner.save_checkpoint(run, n, state)
-
-    def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
-        return self.inner.checkpoint(run, before=before)
-
-    def close(self) -> None:
-        self.inner.close()
+        return super().append(entries)
 
     def release(self, commits: int = 100) -> None:
         self.gate.release(commits)
