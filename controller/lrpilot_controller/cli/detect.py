@@ -10,8 +10,8 @@ from typing import BinaryIO
 import click
 
 from lrpilot_controller.core.model import Signal, SignalKind
+from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.errors import LRPilotError
-from lrpilot_controller.journal.plain import to_plain
 from lrpilot_controller.plugins import make_detectors
 from lrpilot_controller.streams import (
     BadInput,

@@ -6,16 +6,20 @@ from lrpilot_controller.core.events import Decided, Output, Resolved
 from lrpilot_controller.core.guardrails import Guardrails, Refusal
 from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Proposal
 from lrpilot_controller.core.settings import Limits
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.core.view import RunView
 
 
-class Desk:
+class Desk(Stateful):
     """Numbers what the guardrails let through; at most one decision waits for a person."""
+
+    _last: int
+    _waiting: Proposal | None
 
     def __init__(self, limits: Limits) -> None:
         self._guardrails = Guardrails(limits)
         self._last = 0
-        self._waiting: Proposal | None = None
+        self._waiting = None
 
     def configure(self, limits: Limits) -> None:
         """Judge by these limits from now on."""

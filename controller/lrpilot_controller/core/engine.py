@@ -5,8 +5,9 @@ Between a decision and its receipt nothing else is decided. Feeding the same eve
 the same outputs, however the samples were batched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from lrpilot_controller.core.commands import Commands
 from lrpilot_controller.core.desk import Desk
@@ -30,15 +31,25 @@ from lrpilot_controller.core.events import (
     SnapshotTaken,
 )
 from lrpilot_controller.core.model import Attempt, DecisionStatus
+from lrpilot_controller.core.plain import from_plain, to_plain
 from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
 from lrpilot_controller.core.searches import Searches
 from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.core.view import RunView
 from lrpilot_controller.core.watch import MakeDetectors, Watch
 
 PolicyFactory = Callable[[CoreSettings], Policy]
+
+STATE = 1
+"""The version of what an engine's state means: one more where an older one cannot go on from it.
+A state that lacks something, or has more, is refused in any case."""
+
+
+class OtherFormat(ValueError):
+    """A state that another version, or one with other detectors, wrote."""
 
 
 def guard_policy(settings: CoreSettings) -> Policy:
@@ -119,12 +130,57 @@ class Engine:
             view.rollbacks = last.view.rollbacks
             view.rolled_back_steps = last.view.rolled_back_steps
             view.frozen = last.view.frozen
+        self._live = self._begin(view)
+
+    def _begin(self, view: RunView) -> "_Live":
         watch = Watch(view, self._policy, self._desk, self._settings, self._make_detectors)
-        self._live = _Live(view, watch, self._desk, self._settings)
+        return _Live(view, watch, self._desk, self._settings)
+
+    @property
+    def format(self) -> str:
+        """What a state must be of to be used by this engine: its version, and its detectors."""
+        return " ".join([str(STATE), *sorted(self._make_detectors(None, None).names)])
+
+    def state(self) -> dict[str, Any] | None:
+        """Everything that what follows depends on, as plain JSON values; a copy.
+
+        None while a search is under way: it is a generator, and only its inputs lead to it.
+        """
+        live = self._live
+        if live is not None and live.searches.under_way:
+            return None
+        return {
+            "format": self.format,
+            "settings": to_plain(self._settings),
+            "desk": self._desk.state_dict(),
+            "live": live and live.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Stand where an engine stood that gave this state; for one that was fed nothing.
+
+        Raises:
+            OtherFormat: another version, or one with other detectors, gave it.
+            ValueError: it is damaged. This engine is of no use then.
+        """
+        if (found := state.get("format")) != self.format:
+            raise OtherFormat(f"a state of format {found!r}, this version's is {self.format!r}")
+        try:
+            self._configure(from_plain(CoreSettings, state["settings"]))
+            self._desk.load_state_dict(state["desk"])
+            if (live := state["live"]) is not None:
+                self._live = self._begin(RunView(from_plain(Attempt, live["view"]["attempt"])))
+                self._live.load_state_dict(live)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a state of an engine: {error!r}") from error
 
 
-class _Live:
+class _Live(Stateful):
     """One attempt: what arrives of it, handed to whom it concerns."""
+
+    view: RunView
+    watch: Watch
+    searches: Searches
 
     def __init__(self, view: RunView, watch: Watch, desk: Desk, settings: CoreSettings) -> None:
         self.view = view

@@ -3,15 +3,18 @@
 from lrpilot_controller.core.events import Output, SnapshotProven, SnapshotTaken
 from lrpilot_controller.core.model import Decision, Receipt
 from lrpilot_controller.core.snapshots import DetectorState, Snapshot, Snapshots
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.core.view import RunView
 
 
-class Keeping:
+class Keeping(Stateful):
     """Keeps the view's account of snapshots and rollbacks.
 
     Args:
         view: the run as it stands.
     """
+
+    _snapshots: Snapshots
 
     def __init__(self, view: RunView) -> None:
         self._view = view

@@ -4,6 +4,7 @@ import math
 
 from lrpilot_controller.core.detectors.level import LIMIT
 from lrpilot_controller.core.model import Decision, Outcome, Verdict
+from lrpilot_controller.core.state import Stateful
 
 # A change of the level by less than this share of the range is neither better nor worse.
 INDIFFERENCE = 0.02
@@ -11,7 +12,7 @@ INDIFFERENCE = 0.02
 DECAY = 0.9
 
 
-class Probation:
+class Probation(Stateful):
     """One decision's trial period: `length` finite samples after it was applied.
 
     `before` is the smoothed loss that the decision started from (of the restored snapshot, for a
@@ -20,6 +21,13 @@ class Probation:
     samples after the decision.
     """
 
+    decision: Decision
+    _length: int
+    _before: float | None
+    _unit: float | None
+    _mean: float | None
+    _seen: int
+
     def __init__(
         self, decision: Decision, length: int, before: float | None, unit: float | None
     ) -> None:
@@ -27,7 +35,7 @@ class Probation:
         self._length = length
         self._before = before
         self._unit = unit
-        self._mean: float | None = None
+        self._mean = None
         self._seen = 0
 
     def update(self, loss: float) -> Outcome | None:

@@ -16,11 +16,12 @@ from lrpilot_controller.core.model import Decision, DecisionStatus, Mode, Propos
 from lrpilot_controller.core.plans import Plan, PlanKind, Program
 from lrpilot_controller.core.searching import NATIVE, Searching, Trying, can_search
 from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.core.view import RunView
 from lrpilot_controller.core.watch import Watch
 
 
-class Searches:
+class Searches(Stateful):
     """The searches of one attempt, one at a time.
 
     Args:
@@ -33,18 +34,26 @@ class Searches:
         known: the LR that an earlier run of the same job found, if any.
     """
 
+    # A search under way is none of the state: it is a generator, and cannot be saved.
+    known: float | None
+    _due: bool
+    _taken: SnapshotTaken | None  # the newest that is not proven
+    _opened: Program | None  # the newest that the trainer began
+    _ending: str | None  # why it ends at its next boundary
+    _native: bool  # and that the native LR is to follow
+
     def __init__(self, view: RunView, watch: Watch, desk: Desk, settings: CoreSettings) -> None:
         attempt = view.attempt
-        self.known: float | None = None
+        self.known = None
         self._view = view
         self._watch = watch
         self._desk = desk
         self._settings = settings
         self._search: Searching | None = None
-        self._taken: SnapshotTaken | None = None  # the newest that is not proven
-        self._opened: Program | None = None  # the newest that the trainer began
-        self._ending: str | None = None  # why it ends at its next boundary
-        self._native = False  # and that the native LR is to follow
+        self._taken = None
+        self._opened = None
+        self._ending = None
+        self._native = False
         # One that the training code asked for begins with the start snapshot.
         due = attempt.search and attempt.resumes is None and can_search(attempt)
         self._due = due and not view.frozen
@@ -53,6 +62,11 @@ class Searches:
     def wanted(self) -> bool:
         """Whether a search is due or under way."""
         return self._due or self._search is not None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a search is."""
+        return self._search is not None
 
     @property
     def promised(self) -> bool:

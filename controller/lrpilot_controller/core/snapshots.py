@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lrpilot_controller.core.state import Stateful
+
 DetectorState = Mapping[str, Any]
 
 
@@ -16,7 +18,7 @@ class Snapshot:
     detectors: DetectorState
 
 
-class Snapshots:
+class Snapshots(Stateful):
     """At most two, as in the trainer: the newest proven one, and one that waits for its proof.
 
     A snapshot is proven once `proof_steps` samples after it were healthy without a break: one
@@ -24,11 +26,15 @@ class Snapshots:
     it is enough that the snapshot is older.
     """
 
+    proven: Snapshot | None
+    _pending: Snapshot | None
+    _healthy: int
+
     def __init__(self, proof_steps: int) -> None:
         self._proof_steps = proof_steps
-        self._pending: Snapshot | None = None
+        self._pending = None
         self._healthy = 0
-        self.proven: Snapshot | None = None
+        self.proven = None
 
     def taken(self, snapshot: Snapshot, proven: bool) -> None:
         """The trainer reports a new snapshot."""

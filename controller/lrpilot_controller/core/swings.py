@@ -6,6 +6,7 @@ from lrpilot_controller.core.detectors.oscillation import dispersion_of
 from lrpilot_controller.core.detectors.windows import Windows
 from lrpilot_controller.core.model import Action, Decision, Proposal, Signal, SignalKind
 from lrpilot_controller.core.plans import Plan
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.core.view import RunView
 
 SMALLER = 0.7
@@ -21,19 +22,25 @@ def swing_as_before(view: RunView, signal: Signal) -> bool:
     return now is not None and then is not None and SMALLER * then <= now <= then / SMALLER
 
 
-class SwingCut:
+class SwingCut(Stateful):
     """A cut for an oscillation, and what was in force before it.
 
     It is judged by the first window of losses that ends with its probation or later, but not by the
     very first one: what swung far comes down before it rests.
     """
 
+    _decision: Decision
+    _before: Plan | None
+    _windows: Windows
+    _settling: int
+    _since: float | None  # dispersion of the newest window that may judge it
+
     def __init__(self, decision: Decision, before: Plan | None, probation: int) -> None:
         self._decision = decision
         self._before = before
         self._windows = Windows()
         self._settling = max(math.ceil(probation / self._windows.size) - 1, 1)
-        self._since: float | None = None  # dispersion of the newest window that may judge it
+        self._since = None
 
     @classmethod
     def of(cls, decision: Decision, before: Plan | None, probation: int) -> "SwingCut | None":

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from lrpilot_controller.core.model import Attempt, Decision
 from lrpilot_controller.core.plans import Plan, Program
 from lrpilot_controller.core.settings import Reactions
+from lrpilot_controller.core.state import Stateful
 
 
 @dataclass(slots=True)
-class RunView:
+class RunView(Stateful):
     """One run as it stands now.
 
     `lr` is the first param group's LR as last reported; `plan` what is in force on the native

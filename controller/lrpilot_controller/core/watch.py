@@ -28,6 +28,7 @@ from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import BAD_STATE, is_certain
 from lrpilot_controller.core.probation import Probation
 from lrpilot_controller.core.settings import CoreSettings, Reaction
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.core.swings import SwingCut
 from lrpilot_controller.core.view import RunView
 
@@ -38,7 +39,7 @@ OVERWRITTEN = 0.1
 """Share by which an LR is above what a decision set for that step: somebody else wrote it."""
 
 
-class Watch:
+class Watch(Stateful):
     """Follows one attempt; a program's samples never get here.
 
     Args:
@@ -51,6 +52,16 @@ class Watch:
     Attributes:
         wanted: programs that the policy asks for, until somebody takes them up.
     """
+
+    wanted: Experiment | None
+    _detectors: Detectors
+    _keeping: Keeping
+    _probation: Probation | None
+    _unresolved: tuple[Signal, int] | None  # and the step to look again
+    _on_trial: int | None  # the step to see what a rollback's cut gained
+    _postponed: Signal | None  # until a spike is over
+    _swing_cut: SwingCut | None  # until another decision is applied
+    _set: tuple[int, float] | None  # the step that was to use an LR first, and the LR
 
     def __init__(
         self,
@@ -67,13 +78,10 @@ class Watch:
         self._make_detectors = make_detectors
         self._detectors = self._begin_detectors()
         self._keeping = Keeping(view)
-        self._probation: Probation | None = None
-        self._unresolved: tuple[Signal, int] | None = None  # and the step to look again
-        self._on_trial: int | None = None  # the step to see what a rollback's cut gained
-        self._postponed: Signal | None = None  # until a spike is over
-        self._swing_cut: SwingCut | None = None  # until another decision is applied
-        self._set: tuple[int, float] | None = None  # an LR, and the step that was to use it first
-        self.wanted: Experiment | None = None
+        self._probation = None
+        self._set = None
+        self.wanted = None
+        self._forget()
 
     def _begin_detectors(self) -> Detectors:
         attempt = self._view.attempt

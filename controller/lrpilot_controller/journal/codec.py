@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from lrpilot_controller.core import events
 from lrpilot_controller.core.events import Event, Samples, Thinned
+from lrpilot_controller.core.plain import UnknownWord, from_plain, to_plain
 from lrpilot_controller.journal import columns
 from lrpilot_controller.journal.base import JournalCorrupt, JournalEntryError
-from lrpilot_controller.journal.plain import UnknownWord, from_plain, to_plain
 
 KINDS: dict[str, type] = {
     "configured": events.Configured,

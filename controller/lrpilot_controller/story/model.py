@@ -14,8 +14,8 @@ from lrpilot_controller.core.model import (
     Signal,
     SignalKind,
 )
+from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.journal.base import RunKey
-from lrpilot_controller.journal.plain import to_plain
 
 
 @dataclass(frozen=True, slots=True)

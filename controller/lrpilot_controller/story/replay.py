@@ -18,10 +18,10 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SignalSeen,
 )
+from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.replay import Difference, Made, Replay
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.journal.codec import identical, kind_names
-from lrpilot_controller.journal.plain import to_plain
 from lrpilot_controller.plugins import make_detectors
 
 ROW_KINDS = (SignalSeen, Decided, Refused)

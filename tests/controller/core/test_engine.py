@@ -35,10 +35,10 @@ from lrpilot_controller.core.model import (
     SignalKind,
     Verdict,
 )
+from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.plans import Plan, PlanKind
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
 from lrpilot_controller.journal import RunKey, SqlJournal
-from lrpilot_controller.journal.plain import to_plain
 from support.streams import (
     ATTEMPT,
     LR,

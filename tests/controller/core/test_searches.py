@@ -23,10 +23,10 @@ from lrpilot_controller.core.events import (
 )
 from lrpilot_controller.core.findings import SearchEnd
 from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode
+from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.plans import Batches, PlanKind, Shape
 from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.core.settings import CoreSettings, Limits, Reuse, SearchSettings
-from lrpilot_controller.journal.plain import to_plain
 from support.searcher import ATTEMPT, BASE, Searcher
 from support.simulated import Bowl
 from support.streams import decisions, explosion, proven, signals

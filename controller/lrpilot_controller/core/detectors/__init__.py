@@ -65,9 +65,8 @@ class Detectors:
             *extra,
         )
         self._updates = tuple(detector.update for detector in self._detectors)
-        names = [detector.name for detector in self._detectors]
-        if len(set(names)) < len(names):
-            raise ValueError(f"detectors must have different names: {', '.join(names)}")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"detectors must have different names: {', '.join(self.names)}")
 
     def update(
         self,
@@ -140,6 +139,11 @@ class Detectors:
         """The step of that raise."""
         return self._too_high.raised_at
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all detectors, in the order in which they see a report."""
+        return tuple(detector.name for detector in self._detectors)
+
     def state_dict(self) -> dict[str, Any]:
         """The states of all detectors by name, as plain JSON values."""
         return {detector.name: detector.state_dict() for detector in self._detectors}
@@ -150,8 +154,7 @@ class Detectors:
         Raises:
             ValueError: The state is of another set of detectors.
         """
-        names = {detector.name for detector in self._detectors}
-        if set(state) != names:
-            raise ValueError(f"a state of {sorted(state)}, but these are {sorted(names)}")
+        if set(state) != set(self.names):
+            raise ValueError(f"a state of {sorted(state)}, but these are {sorted(self.names)}")
         for detector in self._detectors:
             detector.load_state_dict(state[detector.name])

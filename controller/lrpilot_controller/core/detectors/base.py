@@ -1,7 +1,7 @@
 """The port of the detectors: one loss report in, the signals it gives rise to out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from lrpilot_controller.core.model import Signal
 
@@ -73,13 +73,18 @@ class SlotState:
         for field, value in values.items():
             setattr(self, "_" + field, value)
 
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """One in this state."""
+        made = cls()
+        made.load_state_dict(state)
+        return made
+
     def _restored(self, field: str, value: Any) -> Any:
         kind = type(getattr(self, "_" + field))
         if not issubclass(kind, SlotState):
             return _plain(value)
-        part = kind()
-        part.load_state_dict(value)
-        return part
+        return kind.from_state(value)
 
 
 def _plain(value: Any) -> Any:
