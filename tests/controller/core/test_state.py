@@ -16,6 +16,7 @@ from lrpilot_controller.core.engine import Engine, OtherFormat
 from lrpilot_controller.core.events import Commanded, Configured, Input, Output, SessionLost
 from lrpilot_controller.core.model import DecisionStatus, Mode
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Reaction, Reactions
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.journal.codec import identical
 from support.recorded import Simulation, simulations
 from support.searcher import Searcher
@@ -204,13 +205,47 @@ DEEDS: Sequence[Deed] = [
 ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(lives())
 def test_a_state_is_transparent_at_any_event(engine: Mortal) -> None:
     assert_transparent(engine)
 
 
 # -- what a state is
+
+SHARED = {
+    "Desk": {"_guardrails"},
+    "Keeping": {"_view"},
+    "Searches": {"_view", "_watch", "_desk", "_settings", "_search"},
+    "Snapshots": {"_proof_steps"},
+    "Watch": {"_view", "_policy", "_desk", "_settings", "_make_detectors"},
+    "_Live": {"commands", "_desk", "_settings"},
+}
+"""What no state holds: it belongs to another part, is set from outside, or is made anew."""
+
+
+def parts(thing: object, found: dict[str, Stateful]) -> dict[str, Stateful]:
+    """Everything in an engine that says a state of its own, by the name of its class."""
+    if isinstance(thing, Engine | Stateful) and type(thing).__name__ not in found:
+        if isinstance(thing, Stateful):
+            found[type(thing).__name__] = thing
+        for inner in getattr(thing, "__dict__", {}).values():
+            parts(inner, found)
+    return found
+
+
+def test_whatever_a_part_keeps_is_in_its_state() -> None:
+    """A field that somebody adds, and forgets to name, would be another after a restart."""
+    run = Trainer()
+    run.snapshot(1, proven=True)
+    run.train(descent(200))
+    run.train([1 + 0.5 * (-1) ** k for k in range(400)])
+    run.apply(run.decisions[0])
+    found = parts(run.engine, {})
+    assert found.keys() == SHARED.keys() | {"RunView", "Probation", "SwingCut"}
+    for name, part in found.items():
+        kept = set(getattr(part, "__dict__", {})) - SHARED.get(name, set())
+        assert kept in (set(part.state_dict()), set())
 
 
 def test_there_is_none_while_a_search_is_under_way() -> None:
@@ -271,7 +306,7 @@ def test_a_state_of_other_detectors_or_another_version_is_refused() -> None:
 LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.data())
 def test_a_damaged_state_is_refused_or_nothing_happens(data: st.DataObject) -> None:
     """Whatever is in it: no other error than the one that says so."""
