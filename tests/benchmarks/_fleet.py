@@ -106,6 +106,8 @@ class Job:
         self._snapshots = 0
         self._proven = 0
         self._next_snapshot = 0
+        self._reports: list[tuple[int, Any]] = []  # that wait for a flush, each before its step
+        self._relaxed = False
         self._sent: deque[tuple[int, float]] = deque()
         self._pace = Pace()
 
@@ -125,49 +127,55 @@ class Job:
     async def _train(self, call: Any) -> None:
         start = time.monotonic()
         self._pace.opened(start)
-        await self._take_snapshot(call)
+        self._take_snapshot(0)
         while True:
             now = time.monotonic()
-            at_snapshot = start + self._next_snapshot / RATE if self._may_snapshot else math.inf
-            wait = min(self._pace.due(now, urgent=False), at_snapshot - now)
-            if wait > 0:
-                await asyncio.sleep(wait)
-                continue
             done = int((now - start) * RATE)
-            due = self._may_snapshot and done >= self._next_snapshot
-            if due:
-                done = max(self._step, self._next_snapshot)
-            await self._flush(call, done)
-            if due:
-                await self._take_snapshot(call)
+            may = self._proven == self._snapshots
+            if may and done >= self._next_snapshot:
+                self._take_snapshot(max(self._step, self._next_snapshot))
+            wait = self._pace.due(now, urgent=bool(self._reports) and not self._relaxed)
+            if wait <= 0:
+                await self._flush(call, done)
+            elif may:
+                await asyncio.sleep(max(0.001, min(wait, start + self._next_snapshot / RATE - now)))
+            else:
+                await asyncio.sleep(wait)
 
-    async def _flush(self, call: Any, done: int) -> None:
-        now = time.monotonic()
-        count = done - self._step
-        if count > 0:
-            begin = self._step % (HORIZON - 4096)
-            message = batch(self._step, self._losses[begin : begin + count])
-            self._step = done
-            self._sent.append((done, now))
-            await call.write(message)
-            self._fleet.sent += 1
-        self._pace.flushed(now, count, FLUSH_COST_S)
-
-    @property
-    def _may_snapshot(self) -> bool:
-        return self._proven == self._snapshots
-
-    async def _take_snapshot(self, call: Any) -> None:
+    def _take_snapshot(self, step: int) -> None:
         self._snapshots += 1
         if self._snapshots == 1:
             self._proven = 1
-        self._next_snapshot = self._step + DEFAULT_INTERVAL
-        await call.write(snapshot(self._snapshots, self._step))
+        self._next_snapshot = step + DEFAULT_INTERVAL
+        self._reports.append((step, snapshot(self._snapshots, step)))
+
+    async def _flush(self, call: Any, done: int) -> None:
+        now, before = time.monotonic(), self._step
+        for step, report in self._reports:
+            await self._send(call, step, now)
+            await call.write(report)
+            self._fleet.sent += 1
+        self._reports.clear()
+        await self._send(call, done, now)
+        self._pace.flushed(now, self._step - before, FLUSH_COST_S)
+
+    async def _send(self, call: Any, done: int, now: float) -> None:
+        count = done - self._step
+        if count <= 0:
+            return
+        begin = self._step % (HORIZON - 4096)
+        message = batch(self._step, self._losses[begin : begin + count])
+        self._step = done
+        self._sent.append((done, now))
+        await call.write(message)
         self._fleet.sent += 1
+        self._fleet.samples += count
 
     async def _listen(self, call: Any) -> None:
         while (message := await call.read()) is not grpc.aio.EOF:
             now = time.monotonic()
+            self._pace.asked(message.flush_ms)
+            self._relaxed, self._fleet.flush_ms = message.flush_ms > 0, message.flush_ms
             while self._sent and self._sent[0][0] <= message.acked_seq:
                 self._fleet.latencies.append(now - self._sent.popleft()[1])
             body = message.WhichOneof("body")
@@ -185,6 +193,8 @@ class Fleet:
         self.curves = descents()
         self.latencies: list[float] = []
         self.sent = 0
+        self.samples = 0
+        self.flush_ms = 0  # as the daemon asked last
         self.decisions = 0
         self._jobs = [Job(self, index) for index in range(jobs)]
 
@@ -199,7 +209,7 @@ class Fleet:
         print(json.dumps({"jobs": len(tasks)}), flush=True)
         while True:
             self.latencies.clear()
-            self.sent = 0
+            self.sent = self.samples = 0
             begin, cpu = time.monotonic(), time.process_time()
             await asyncio.sleep(window_s)
             took = time.monotonic() - begin
@@ -213,6 +223,8 @@ class Fleet:
         return {
             "seconds": round(took, 3),
             "messages_per_s": round(self.sent / took, 1),
+            "samples_per_s": round(self.samples / took),
+            "flush_ms": self.flush_ms,
             "ack_p50_ms": round(1000 * percentile(found, 0.5), 2),
             "ack_p99_ms": round(1000 * percentile(found, 0.99), 2),
             "acks": len(self.latencies),

@@ -52,7 +52,16 @@ def measure(jobs: int) -> dict[str, Any]:
             journal = sum(path.stat().st_size for path in daemon.storage.glob("journal.db*"))
         finally:
             daemon.kill()
-    keys = ("messages_per_s", "ack_p50_ms", "ack_p99_ms", "daemon_cpu", "rss_mib", "generator_cpu")
+    keys = (
+        "messages_per_s",
+        "samples_per_s",
+        "flush_ms",
+        "ack_p50_ms",
+        "ack_p99_ms",
+        "daemon_cpu",
+        "rss_mib",
+        "generator_cpu",
+    )
     row: dict[str, Any] = {key: round(middle([w[key] for w in windows]), 3) for key in keys}
     row["us_per_message"] = round(1e6 * row["daemon_cpu"] / row["messages_per_s"], 1)
     row["journal_mib"] = round(journal / 2**20, 2)

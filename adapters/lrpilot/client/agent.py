@@ -115,11 +115,15 @@ class Agent:
             self._bell.hurry()
 
     def report(self, report: session_pb2.Report) -> None:
-        """Hand in a report: numbered here, sent at once, never dropped."""
+        """Hand in a report: numbered here, sent at once, never dropped.
+
+        A snapshot is no news that a busy daemon must have now; it goes with the next flush.
+        """
         if self._refused is not None or os.getpid() != self._pid:
             return
         self._outbox.add_report(report)
-        self.urgent()
+        if not (self._bell.relaxed and report.HasField("snapshot")):
+            self.urgent()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Deliver what is left, reconnecting if need be, until the deadline; then end."""

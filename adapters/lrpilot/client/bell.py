@@ -15,12 +15,14 @@ class Bell:
         urgent: a flush is wanted now; also keeps a loop of urgent calls from piling up wake-ups.
         deadline: when close() stops waiting; None while the agent is to go on.
         acks_ring: acknowledgements matter at once, not at the next tick.
+        relaxed: the daemon is busy, and asked for fewer flushes.
     """
 
     def __init__(self) -> None:
         self.urgent = False
         self.deadline: float | None = None
         self.acks_ring = False
+        self.relaxed = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._events: deque[tuple[Link, Event]] = deque()
 

@@ -158,6 +158,8 @@ class Conversation:
                 f"decision {message.after_decision} was sent and did not come; the newest that "
                 f"came is {memory.last_decision}"
             )
+        self._pace.asked(message.flush_ms)
+        self._bell.relaxed = message.flush_ms > 0
         progress = self._outbox.acknowledge(message.acked_seq, message.acked_report)
         body = message.WhichOneof("body")
         if body == "welcome" and not memory.connected:

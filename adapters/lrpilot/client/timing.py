@@ -9,6 +9,8 @@ FLUSH_MIN_S = 0.02
 FLUSH_MAX_S = 0.25
 URGENT_GAP_S = 0.005
 EAGER_S = 1.0
+# The longest that a busy daemon may ask for: more would make what it decides too late.
+ASKED_MAX_S = 5.0
 TARGET_BATCH = 50
 # What the threads of grpc cost per message, on top of what the agent can measure of itself.
 FLUSH_BASE_COST_S = 150e-6
@@ -20,7 +22,8 @@ class Pace:
 
     A message costs about the same whether it carries one sample or fifty, and that cost is the
     GIL, taken from the training thread. So a flush waits until a batch is worth it, but never
-    longer than a quarter of a second, and never so often that flushes cost over 1 %.
+    longer than a quarter of a second, and never so often that flushes cost over 1 %. A daemon of
+    many runs may ask for more time, in which a batch grows larger; what is urgent does not wait.
     """
 
     def __init__(self) -> None:
@@ -28,11 +31,16 @@ class Pace:
         self._cost = FLUSH_BASE_COST_S
         self._last = 0.0
         self._eager_until = 0.0
+        self._asked = 0.0
 
     def opened(self, now: float) -> None:
         """A session opened: the first samples are wanted soon, they decide about the search."""
         self._eager_until = now + EAGER_S
         self._last = now - FLUSH_MAX_S
+
+    def asked(self, flush_ms: int) -> None:
+        """The daemon says how many milliseconds it would like between flushes; 0: as you like."""
+        self._asked = min(flush_ms / 1000, ASKED_MAX_S)
 
     def flushed(self, now: float, items: int, cost_s: float) -> None:
         """Learn from a flush of `items` that cost this thread `cost_s` of CPU time."""
@@ -46,9 +54,9 @@ class Pace:
         """Seconds between two flushes."""
         dear = self._cost / COST_SHARE
         if now < self._eager_until:
-            return min(max(FLUSH_MIN_S, dear), FLUSH_MAX_S)
+            return max(min(max(FLUSH_MIN_S, dear), FLUSH_MAX_S), self._asked)
         full = TARGET_BATCH / self._rate if self._rate > 0 else FLUSH_MAX_S
-        return min(max(FLUSH_MIN_S, dear, full), FLUSH_MAX_S)
+        return max(min(max(FLUSH_MIN_S, dear, full), FLUSH_MAX_S), self._asked)
 
     def due(self, now: float, urgent: bool) -> float:
         """Seconds from now until the next flush; 0 or less: flush now."""

@@ -1,10 +1,12 @@
 """One thread that writes: whatever waits while a commit runs goes into the next commit together."""
 
+import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +25,7 @@ class _Appending(NamedTuple):
     """Entries that must be written together."""
 
     entries: list[Entry]
-    future: "Future[list[int]]"
+    future: "Future[list[int]] | asyncio.Future[list[int]]"
 
 
 class _Call(NamedTuple):
@@ -69,8 +71,15 @@ class JournalWriter:
             JournalUnavailable: The writer was closed.
         """
         future: Future[list[int]] = Future()
+        future.set_running_or_notify_cancel()
         self._enqueue(_Appending(list(entries), future))
         return future
+
+    async def append(self, entries: Sequence[Entry]) -> list[int]:
+        """Like `submit`, and waits: for an event loop, which is woken once for a whole group."""
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Appending(list(entries), future))
+        return await future
 
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> "Future[None]":
         """Queues an engine's state behind what was submitted before; see `Journal`.
@@ -94,6 +103,7 @@ class JournalWriter:
             JournalUnavailable: The writer was closed.
         """
         future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
         self._enqueue(_Call(work, future))
         return future
 
@@ -105,7 +115,6 @@ class JournalWriter:
         self._thread.join()
 
     def _enqueue(self, submission: _Appending | _Call) -> None:
-        submission.future.set_running_or_notify_cancel()
         with self._changed:
             if self._closed:
                 raise JournalUnavailable("the journal's writer was closed; nothing is written now")
@@ -145,23 +154,50 @@ class JournalWriter:
         return group
 
     def _commit(self, group: list[_Appending]) -> None:
+        results: list[list[int]] | JournalError
         try:
             numbers = iter(self._journal.append([e for entries, _ in group for e in entries]))
             results = [[next(numbers) for _ in entries] for entries, _ in group]
         except JournalEntryError as error:
-            if len(group) == 1:
-                group[0].future.set_exception(error)
+            if len(group) > 1:
+                # One run's impossible entry must not cost the other runs their records.
+                for submission in group:
+                    self._commit([submission])
                 return
-            # One run's impossible entry must not cost the other runs their records.
-            for submission in group:
-                self._commit([submission])
+            results = error
         except Exception as error:
-            failure = error if isinstance(error, JournalUnavailable) else _unavailable(error)
-            for submission in group:
-                submission.future.set_exception(failure)
+            results = error if isinstance(error, JournalUnavailable) else _unavailable(error)
+        _hand_back(group, results)
+
+
+def _hand_back(group: list[_Appending], results: list[list[int]] | JournalError) -> None:
+    """Tell everybody who waits; a loop is woken once, however many wait on it."""
+    on_loops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+    for place, (_, future) in enumerate(group):
+        result = results[place] if isinstance(results, list) else results
+        if isinstance(future, asyncio.Future):
+            on_loops.setdefault(future.get_loop(), []).append(partial(_settle, future, result))
         else:
-            for submission, result in zip(group, results, strict=True):
-                submission.future.set_result(result)
+            _settle(future, result)
+    for loop, settlements in on_loops.items():
+        with suppress(RuntimeError):  # it is closed: nobody waits any more
+            loop.call_soon_threadsafe(_all, settlements)
+
+
+def _all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+def _settle(
+    future: "Future[list[int]] | asyncio.Future[list[int]]", result: list[int] | JournalError
+) -> None:
+    if future.done():
+        return  # who waited on a loop was cut off
+    if isinstance(result, JournalError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 def _do(call: _Call) -> None:

@@ -21,6 +21,7 @@ from lrpilot_controller.server.files import most_connections
 from lrpilot_controller.server.intake import Intake, Room
 from lrpilot_controller.server.limits import Door
 from lrpilot_controller.server.operator import OperatorServicer
+from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.turnstile import Turnstile
@@ -118,7 +119,10 @@ async def _serve(
     intake = Intake(journal, limits, Room(options.storage / JOURNAL, limits))
     runs = Runs(journal, writer, options.config, priors, intake)
     runs.listeners.append(recorder.record)
-    sessions = SessionServicer(runs, door)
+    pace = FlushPace()
+    pacing = asyncio.create_task(pace.keep())
+    running.callback(pacing.cancel)
+    sessions = SessionServicer(runs, door, pace)
     calls = limits.max_sessions + MORE_CALLS
     entrance = options.entrance
     gate = Gate(entrance.tokens if entrance else None)

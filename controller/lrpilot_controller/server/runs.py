@@ -172,7 +172,7 @@ class Runs:
         """
         for key, attempt in await asyncio.to_thread(self._left_open):
             entry = (key, time.time(), SessionLost(attempt))
-            await asyncio.wrap_future(self._writer.submit([entry]))
+            await self._writer.append([entry])
 
     def _left_open(self) -> list[tuple[RunKey, str]]:
         found = []
@@ -244,9 +244,7 @@ class Runs:
 
     async def _append(self, run: LiveRun, events: Sequence[Event]) -> None:
         at = time.time()
-        numbers = await asyncio.wrap_future(
-            self._writer.submit([(run.key, at, event) for event in events])
-        )
+        numbers = await self._writer.append([(run.key, at, event) for event in events])
         records = [Record(n, at, event) for n, event in zip(numbers, events, strict=True)]
         for listener in self.listeners:
             listener(run.key, records)

@@ -26,6 +26,7 @@ from lrpilot_controller.server.identity import current
 from lrpilot_controller.server.limits import PATIENCE_S, Door, Meter
 from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.order import Order
+from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.seldom import Seldom
 from lrpilot_controller.version import VERSION
@@ -50,9 +51,10 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     `active` counts open sessions and `opened` all so far; `idle` is set while none is open.
     """
 
-    def __init__(self, runs: Runs, door: Door) -> None:
+    def __init__(self, runs: Runs, door: Door, pace: FlushPace) -> None:
         self._runs = runs
         self._door = door
+        self._pace = pace
         self._refusals = Seldom(log)
         self.active = 0
         self.opened = 0
@@ -67,7 +69,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         who, name = current.get(), "?"
         try:
             with self._door.session(who) as meter:
-                session = _Session(self._runs, context, meter)
+                session = _Session(self._runs, context, meter, self._pace)
                 try:
                     await self._carry(session, request_iterator)
                 finally:
@@ -102,10 +104,11 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
 class _Session:
     """One stream; also the run's link back to the trainer."""
 
-    def __init__(self, runs: Runs, context: Context, meter: Meter) -> None:
+    def __init__(self, runs: Runs, context: Context, meter: Meter, pace: FlushPace) -> None:
         self._runs = runs
         self._context = context
         self._meter = meter
+        self._pace = pace
         self._outbox: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the end
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._run: LiveRun | None = None
@@ -233,6 +236,7 @@ class _Session:
         message.after_decision = self._told
         message.acked_seq = self._run.next_seq - 1
         message.acked_report = self._run.next_report - 1
+        message.flush_ms = self._pace.flush_ms
         self._outbox.put_nowait(message)
 
     async def _write(self) -> None:

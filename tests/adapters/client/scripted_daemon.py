@@ -79,6 +79,7 @@ class Service(session_pb2_grpc.SessionServiceServicer):
                 generation=self.generation,
                 acked_seq=journal.last.get(attempt, 0) + script.confuse,
                 acked_report=journal.last_report.get(attempt, 0),
+                flush_ms=script.flush_ms,
                 **body,
             )
 
@@ -141,6 +142,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--generation", type=int, default=1)
     parser.add_argument("--decisions", type=int, nargs="*", default=[])
     parser.add_argument("--refuse", help="a grpc status code")
+    parser.add_argument("--flush-ms", type=int, default=0)
     parser.add_argument("--confuse", type=int, default=0, help="added to every acked_seq")
     parser.add_argument("--stale", action="store_true", help="send one decision of the past")
     parser.add_argument("--silent", action="store_true", help="neither journal nor acknowledge")

@@ -259,6 +259,25 @@ def test_urgent_flushes_before_the_interval(
     assert statistics.median(delays) < 0.1  # the interval is 250 ms
 
 
+def test_a_busy_daemon_is_sent_larger_batches_and_what_is_urgent_at_once(
+    daemon: Any, make_agent: MakeAgent, hello: MakeHello, item: MakeItem, until: Until
+) -> None:
+    daemon.boot("--flush-ms", "5000")
+    agent = make_agent(daemon.address)
+    agent.open(hello())
+    until(lambda: agent.status.connected)
+    agent.push(item(1))
+    until(lambda: daemon.seqs() == [1])  # the first after the welcome
+    for seq in range(2, 21):
+        agent.push(item(seq))
+        agent.report(session_pb2.Report(snapshot=session_pb2.SnapshotTaken(id=seq)))
+        time.sleep(0.05)
+    assert daemon.seqs() == [1]
+    agent.report(GOODBYE)
+    until(lambda: daemon.seqs() == list(range(1, 21)))
+    until(lambda: len(daemon.lines("report")) == 20)
+
+
 def test_a_bug_in_the_agent_stays_inside(
     daemon: Any,
     make_agent: MakeAgent,

@@ -32,6 +32,21 @@ def test_the_first_second_is_eager_and_urgent_is_bounded() -> None:
     assert pace.interval(11.5) > 0.02
 
 
+def test_a_busy_daemon_gets_fewer_flushes_within_limits() -> None:
+    pace = Pace()
+    pace.opened(10.0)
+    pace.asked(1000)
+    pace.flushed(10.0, 1, 1e-5)
+    assert abs(pace.due(10.0, urgent=False) - 1.0) < 1e-9  # in the eager second too
+    assert abs(pace.due(10.0, urgent=True) - 0.005) < 1e-9
+    pace.asked(3_600_000)
+    assert pace.interval(20.0) == 5.0
+    pace.asked(1)
+    assert pace.interval(20.0) == 0.25  # sooner than by itself is nobody's wish
+    pace.asked(0)
+    assert pace.interval(20.0) == 0.25
+
+
 def test_the_watchdog_barks_at_silence_only() -> None:
     dog = Watchdog(3.0)
     assert not dog.expired(0.0)

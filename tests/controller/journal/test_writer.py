@@ -1,5 +1,6 @@
 """The thread that writes: groups, order, failures, the end."""
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -208,3 +209,39 @@ def test_callers_may_change_their_list() -> None:
 def test_an_empty_group_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         JournalWriter(MemoryJournal(), group=0)
+
+
+def test_a_loop_appends_and_hears_of_failures(journal: Journal) -> None:
+    writer = JournalWriter(journal)
+
+    async def appends() -> list[list[int] | BaseException]:
+        bad: Entry = (RUN, float("nan"), SessionLost("x"))
+        return await asyncio.gather(
+            *(writer.append([entry(i), entry(i)]) for i in range(20)),
+            writer.append([bad]),
+            return_exceptions=True,
+        )
+
+    *numbers, failure = asyncio.run(appends())
+    assert numbers == [[2 * i + 1, 2 * i + 2] for i in range(20)]
+    assert isinstance(failure, JournalEntryError)
+    writer.close()
+
+
+def test_a_loop_that_waits_no_more_hinders_nobody() -> None:
+    journal = FaultyJournal()
+    writer = JournalWriter(journal)
+
+    async def cut_off() -> None:
+        task = asyncio.create_task(writer.append([entry(1)]))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    begin(writer, journal)
+    asyncio.run(cut_off())  # its loop is closed by the time of the commit
+    after = writer.submit([entry(2)])
+    journal.release()
+    assert after.result(WAIT) == [3]
+    assert [r.at for r in journal.records(RUN)] == [0.0, 1.0, 2.0]
+    writer.close()

@@ -1,0 +1,64 @@
+"""How often trainers are asked to flush, by how busy the daemon is."""
+
+import asyncio
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrpilot_controller.server.pace import MOST_MS, FlushPace
+
+
+def after(pace: FlushPace, ticks: int, busy: float, late_s: float = 0.0) -> int:
+    """What it asks for after so many ticks alike."""
+    for _ in range(ticks):
+        pace.tick(busy, late_s)
+    return pace.flush_ms
+
+
+def test_a_daemon_with_time_asks_for_nothing() -> None:
+    assert after(FlushPace(), 100, busy=0.5) == 0
+
+
+def test_a_busy_one_asks_for_more_and_more_up_to_the_most_and_then_less_again() -> None:
+    pace = FlushPace()
+    first = after(pace, 3, busy=0.9)
+    assert 250 < first < after(pace, 3, busy=0.9) < MOST_MS
+    assert after(pace, 50, busy=0.9) == MOST_MS
+    assert after(pace, 50, busy=0.65) == MOST_MS  # neither too much nor too little
+    assert 0 < after(pace, 10, busy=0.3) < MOST_MS
+    assert after(pace, 100, busy=0.3) == 0
+
+
+def test_one_busy_moment_is_no_load() -> None:
+    pace = FlushPace()
+    pace.tick(1.0, 0.05)
+    assert after(pace, 1, busy=0.2) == 0
+
+
+def test_a_loop_that_comes_late_is_busy_whoever_has_the_core() -> None:
+    assert after(FlushPace(), 10, busy=0.3, late_s=0.5) > 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 8), st.floats(0, 60)), max_size=200))
+def test_it_never_asks_for_less_than_is_worth_it_or_for_more_than_the_most(
+    ticks: list[tuple[float, float]],
+) -> None:
+    pace = FlushPace()
+    for busy, late_s in ticks:
+        pace.tick(busy, late_s)
+        assert pace.flush_ms == 0 or 250 < pace.flush_ms <= MOST_MS
+
+
+async def _under_load() -> int:
+    pace = FlushPace()
+    keeping = asyncio.create_task(pace.keep())
+    deadline = time.monotonic() + 30
+    while not pace.flush_ms and time.monotonic() < deadline:
+        await asyncio.sleep(0)  # a loop that never rests
+    keeping.cancel()
+    return pace.flush_ms
+
+
+def test_it_notices_by_itself() -> None:
+    assert asyncio.run(_under_load()) > 0
