@@ -199,7 +199,9 @@ class Searches(Stateful):
         if decision.program is not None:
             view.program = self._opened = decision.program
         else:
-            view.plan, view.lr = decision.plan, receipt.lrs_after[0]
+            view.plan = decision.plan
+            if receipt.lrs_after:
+                view.lr = receipt.lrs_after[0]
             view.last_change_step = receipt.applied_step
             self._end(out)
 

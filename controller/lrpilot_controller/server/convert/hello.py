@@ -6,7 +6,7 @@ from lrpilot_controller.core.model import Attempt, ParamGroup
 from lrpilot_controller.core.plans import Plan, PlanKind
 from lrpilot_controller.errors import InvalidTelemetry
 from lrpilot_controller.server.convert.plans import plan_from
-from lrpilot_controller.server.convert.words import mode_from
+from lrpilot_controller.server.convert.words import check_steps, mode_from
 from lrpilot_proto.v1 import session_pb2
 
 
@@ -14,7 +14,8 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
     """The attempt that a Hello describes.
 
     Raises:
-        InvalidTelemetry: a name is missing, or a group or bound is not a usable number.
+        InvalidTelemetry: a name is missing, a group or bound is not a usable number, or a count of
+            steps is one that no run has.
     """
     for field, value in (
         ("run.project", hello.run.project),
@@ -38,6 +39,12 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
             f"hello bounds are min_lr {hello.min_lr}, max_lr {hello.max_lr}: "
             "0 <= min_lr <= max_lr is needed"
         )
+    check_steps(
+        "hello",
+        start_step=hello.start_step,
+        total_steps=hello.total_steps,
+        steps_per_epoch=hello.steps_per_epoch,
+    )
     plan = plan_from(hello.plan)
     return Attempt(
         id=hello.attempt,

@@ -36,6 +36,7 @@ def report_from(message: session_pb2.Report, attempt: Attempt) -> Report:
             return ReceiptArrived(*base, _receipt_from(message.receipt))
         case "snapshot":
             taken = message.snapshot
+            check_steps(f"snapshot {taken.id}", step=taken.step)
             return SnapshotTaken(*base, taken.id, taken.step, taken.branch, taken.proven)
         case "program":
             return _ended_from(message.program, *base)
@@ -44,8 +45,10 @@ def report_from(message: session_pb2.Report, attempt: Attempt) -> Report:
         case "request":
             return _request_from(message.request, *base)
         case "notice":
+            check_steps("notice", step=message.notice.step)
             return Noticed(*base, message.notice.kind, message.notice.step, message.notice.text)
         case "goodbye":
+            check_steps("goodbye", step=message.goodbye.step)
             return SaidGoodbye(*base, message.goodbye.reason, message.goodbye.step)
     text = "the trainer reported something that this daemon does not know"
     return Noticed(*base, "unknown_report", 0, text)
