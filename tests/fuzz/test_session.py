@@ -40,6 +40,7 @@ class Judge:
         return context.words
 
     def judge(self) -> None:
+        self.house.close()
         for run in self.house.journal.runs():
             check_run(self.house.journal, run, self._acked[run])
 

@@ -1,9 +1,10 @@
 """The real session service on a journal in memory, without a socket: bytes in, answers out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any
 
 import grpc
 
@@ -11,9 +12,10 @@ from lrpilot_controller.config import Config
 from lrpilot_controller.core.events import PriorAnswered
 from lrpilot_controller.core.model import Attempt
 from lrpilot_controller.journal import MemoryJournal, RunKey
-from lrpilot_controller.journal.base import Entry
+from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.identity import LOCAL, current
 from lrpilot_controller.server.limits import Door, ServerLimits
+from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_proto.v1 import session_pb2
@@ -47,19 +49,12 @@ class Context:
         raise Aborted
 
 
-class Writer:
-    """Writes at once, on the caller's thread."""
+class Writer(JournalWriter):
+    """Writes at once, without the pause between two transactions."""
 
-    def __init__(self, journal: MemoryJournal) -> None:
-        self._journal = journal
-
-    def submit(self, entries: Sequence[Entry]) -> "Future[list[int]]":
-        done: Future[list[int]] = Future()
-        try:
-            done.set_result(self._journal.append(entries))
-        except Exception as error:
-            done.set_exception(error)
-        return done
+    def _next(self) -> Any:
+        self._due = 0.0
+        return super()._next()
 
 
 class Priors:
@@ -78,12 +73,17 @@ class House:
 
     def __init__(self) -> None:
         self.journal = MemoryJournal()
+        self._writer = Writer(self.journal)
         self.restart()
+
+    def close(self) -> None:
+        """End the writer's thread."""
+        self._writer.close()
 
     def restart(self) -> None:
         """Another daemon on the same journal."""
-        runs = Runs(self.journal, Writer(self.journal), Config(), Priors())  # type: ignore[arg-type]
-        self.service = SessionServicer(runs, Door(LIMITS))
+        runs = Runs(self.journal, self._writer, Config(), Priors())
+        self.service = SessionServicer(runs, Door(LIMITS), FlushPace())
 
     async def hold(self, messages: Iterable[bytes], hear: Hear | None = None) -> Context:
         """Hold one session with these messages, to its end.
