@@ -21,6 +21,7 @@ from lrpilot_controller.core.settings import (
 )
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.journal.retention import Keep
 from lrpilot_controller.server.limits import ServerLimits
 
 
@@ -82,6 +83,11 @@ class _Server(_Section):
     min_free_mib: Annotated[int, Field(ge=0)] = ServerLimits().min_free_mib
 
 
+class _Retention(_Section):
+    keep_days: Annotated[float, Field(gt=0)] | None = Keep().days
+    keep_samples: Annotated[int, Field(ge=1000, le=100_000_000)] = Keep().samples
+
+
 class _Run(_Section):
     mode: Literal["off", "observe", "advise"] | None = None
     signals: Signals = Field(default_factory=dict)
@@ -92,6 +98,7 @@ class _File(_Section):
     limits: _Limits = _Limits()
     search: _Search = _Search()
     server: _Server = _Server()
+    retention: _Retention = _Retention()
     signals: Signals = Field(default_factory=dict)
     runs: dict[Pattern, _Run] = Field(default_factory=dict)
     probation_steps: Steps = CoreSettings().probation_steps
@@ -119,6 +126,7 @@ class Config:
     settings: CoreSettings = field(default_factory=CoreSettings)
     sections: tuple[RunSection, ...] = ()
     server: ServerLimits = field(default_factory=ServerLimits)
+    keep: Keep = field(default_factory=Keep)
 
     def settings_of(self, run: RunKey) -> CoreSettings:
         """The settings of one run; of the sections that mean it, a later one wins."""
@@ -166,7 +174,8 @@ def load_config(path: Path | None) -> Config:
         RunSection(pattern, Mode(run.mode or Mode.AUTO), run.signals)
         for pattern, run in file.runs.items()
     )
-    return Config(settings, sections, ServerLimits(**file.server.model_dump()))
+    keep = Keep(file.retention.keep_days, file.retention.keep_samples)
+    return Config(settings, sections, ServerLimits(**file.server.model_dump()), keep)
 
 
 def _explain(error: Any) -> str:

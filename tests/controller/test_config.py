@@ -18,8 +18,9 @@ from lrpilot_controller.core.settings import (
 )
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.journal import RunKey
+from lrpilot_controller.journal.retention import Keep
 
-ALL = "guard, limits, probation_steps, runs, search, server, signals"
+ALL = "guard, limits, probation_steps, retention, runs, search, server, signals"
 DEMO = RunKey("demo", "exp-1")
 
 
@@ -38,6 +39,14 @@ def refused(file: Path, text: str | bytes) -> str:
 
 def test_without_a_file_the_defaults_hold() -> None:
     assert load_config(None) == Config()
+
+
+def test_what_is_kept_can_be_set(file: Path) -> None:
+    assert load_config(None).keep == Keep(days=None, samples=200_000)
+    file.write_text("[retention]\nkeep_days = 0.5\nkeep_samples = 5000")
+    assert load_config(file).keep == Keep(days=0.5, samples=5000)
+    assert "'retention.keep_samples' is 10" in refused(file, "[retention]\nkeep_samples = 10")
+    assert "'retention.keep_days' is 0" in refused(file, "[retention]\nkeep_days = 0")
 
 
 def test_an_empty_file_changes_nothing(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -27,6 +28,12 @@ from lrpilot_proto.rendezvous import default_storage, socket_path
 @tokens_option
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML settings.")
 @click.option(
+    "--keep-days",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Drop a run N days after its last word. Default: never; old telemetry is thinned.",
+)
+@click.option(
     "--linger",
     type=click.FloatRange(min=0),
     metavar="S",
@@ -40,6 +47,7 @@ def serve(
     tls_client_ca: Path | None,
     tokens: Path | None,
     config: Path | None,
+    keep_days: float | None,
     linger: float | None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
@@ -51,6 +59,8 @@ def serve(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = load_config(config)
+    if keep_days is not None:
+        settings = replace(settings, keep=replace(settings.keep, days=keep_days))
     if storage is not None and "://" in storage:
         raise ConfigError(f"--storage {storage}: this version stores in a directory only")
     directory = Path(storage).expanduser().absolute() if storage else default_storage()

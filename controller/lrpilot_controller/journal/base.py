@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lrpilot_controller.core.events import Event, Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
@@ -64,6 +64,14 @@ class Checkpoint:
     n: int
     at: float
     state: str
+
+
+class Held(NamedTuple):
+    """A record of telemetry: its number, how many items it covers, and whether all are there."""
+
+    n: int
+    items: int
+    whole: bool
 
 
 KEPT_CHECKPOINTS = 2  # of each run: should the newest be of no use, one is left
@@ -152,8 +160,8 @@ class Journal(Reader, Protocol):
         """
         ...
 
-    def whole(self, run: RunKey) -> list[tuple[int, int]]:
-        """Which records hold telemetry item by item: their numbers, and how many items each.
+    def telemetry(self, run: RunKey) -> list[Held]:
+        """Which records of a run hold telemetry, in order; none of it is read for this.
 
         Raises:
             JournalUnavailable: It cannot be read now.

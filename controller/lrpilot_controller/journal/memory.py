@@ -9,6 +9,7 @@ from lrpilot_controller.journal.base import (
     KEPT_CHECKPOINTS,
     Checkpoint,
     Entry,
+    Held,
     Journal,
     Record,
     RunKey,
@@ -81,10 +82,13 @@ class MemoryJournal(Journal):
             fitting = [n for n in kept if before is None or n <= before]
             return kept[max(fitting)] if fitting else None
 
-    def whole(self, run: RunKey) -> list[tuple[int, int]]:
-        """See `Journal.whole`."""
-        found = self.records(run, kinds=[Samples])
-        return [(r.n, len(r.event.step)) for r in found if isinstance(r.event, Samples)]
+    def telemetry(self, run: RunKey) -> list[Held]:
+        """See `Journal.telemetry`."""
+        return [
+            Held(r.n, r.event.next_seq - r.event.first_seq, isinstance(r.event, Samples))
+            for r in self.records(run, kinds=[Samples, Thinned])
+            if isinstance(r.event, Samples | Thinned)
+        ]
 
     def thin(self, run: RunKey, first: int, last: int, thinned: Thinned) -> None:
         """See `Journal.thin`."""

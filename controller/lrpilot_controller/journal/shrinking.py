@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, delete, func, insert, select
 
 from lrpilot_controller.core.events import Samples, Thinned
+from lrpilot_controller.journal.base import Held
 from lrpilot_controller.journal.codec import Row, kind_names
 from lrpilot_controller.journal.tables import checkpoints, events, forgotten, runs
 
@@ -12,14 +13,14 @@ _SAMPLES = kind_names([Samples])[0]
 _TELEMETRY = kind_names([Samples, Thinned])
 
 
-def whole(connection: Connection, run_id: int) -> list[tuple[int, int]]:
-    """The numbers of a run's records of telemetry, and how many items each holds one by one."""
+def telemetry(connection: Connection, run_id: int) -> list[Held]:
+    """A run's records of telemetry, in order, without their payload."""
     query = (
-        select(events.c.n, events.c.count)
-        .where(events.c.run_id == run_id, events.c.kind == _SAMPLES)
+        select(events.c.n, events.c.count, events.c.kind == _SAMPLES)
+        .where(events.c.run_id == run_id, events.c.kind.in_(_TELEMETRY))
         .order_by(events.c.n)
     )
-    return [(n, count) for n, count in connection.execute(query)]
+    return [Held(n, count, bool(whole)) for n, count, whole in connection.execute(query)]
 
 
 def thin(connection: Connection, run_id: int, first: int, last: int, row: Row) -> bool:

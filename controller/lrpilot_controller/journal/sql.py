@@ -18,6 +18,7 @@ from lrpilot_controller.journal import shrinking, sqlite, states, tables
 from lrpilot_controller.journal.base import (
     Checkpoint,
     Entry,
+    Held,
     Journal,
     JournalCorrupt,
     JournalSuperseded,
@@ -163,11 +164,11 @@ class SqlJournal(Journal):
                 text = f"a kept state of run {run} in {self.path}: {error}"
                 raise JournalCorrupt(text) from error
 
-    def whole(self, run: RunKey) -> list[tuple[int, int]]:
-        """See `Journal.whole`."""
+    def telemetry(self, run: RunKey) -> list[Held]:
+        """See `Journal.telemetry`."""
         with self._reading() as connection:
             head = _head(connection, run)
-            return shrinking.whole(connection, head.id) if head else []
+            return shrinking.telemetry(connection, head.id) if head else []
 
     def thin(self, run: RunKey, first: int, last: int, thinned: Thinned) -> None:
         """See `Journal.thin`."""

@@ -25,7 +25,8 @@ from lrpilot_controller.journal.base import Record
 
 STRETCH = 256  # samples; two of them are left
 AROUND = 256  # samples before and after evidence that stay
-MOST = 16_384  # samples in one coarse record: what is in memory at once
+MOST = 16_384  # items that are in memory at once
+LONGEST = 64  # stretches in one coarse record
 VALIDATIONS = 32  # of a coarse record; up to so many stay one by one
 
 Telemetry = Samples | Thinned
@@ -69,6 +70,22 @@ def spans_of(evidence: Iterable[Record]) -> dict[str, list[Span]]:
     return found
 
 
+def newest(spans: dict[str, list[Span]], steps: int, batch: float) -> dict[str, list[Span]]:
+    """The newest of these spans, as many as have that many steps together.
+
+    A batch of so many steps stays as a whole, so a span costs about one more of them.
+    """
+    left = float(steps)
+    found: dict[str, list[Span]] = {}
+    for attempt, its in reversed(spans.items()):
+        for first, last in reversed(its):
+            left -= last - first + batch
+            if left < 0:
+                return found
+            found.setdefault(attempt, []).append((first, last))
+    return found
+
+
 def thin(
     telemetry: Iterable[Record], spans: dict[str, list[Span]], stretch: int = STRETCH
 ) -> Iterator[Replacement]:
@@ -80,17 +97,22 @@ def thin(
         stretch: of how many samples two are left. What was thinned to such stretches stays.
     """
     part: list[tuple[int, Telemetry]] = []
-    covered = 0
+    items = 0
     for record in telemetry:
         event = record.event
         assert isinstance(event, Samples | Thinned)
         stays = _stays(event, spans.get(event.attempt, ()), stretch)
-        if part and (stays or event.attempt != part[0][1].attempt or covered > MOST):
+        if part and (
+            stays
+            or event.attempt != part[0][1].attempt
+            or items > MOST
+            or _span(part) > LONGEST * stretch
+        ):
             yield from _replacement(part, stretch)
-            part, covered = [], 0
+            part, items = [], 0
         if not stays:
             part.append((record.n, event))
-            covered += event.next_seq - event.first_seq
+            items += _items(event)
     yield from _replacement(part, stretch)
 
 
@@ -109,6 +131,10 @@ def _replacement(part: Sequence[tuple[int, Telemetry]], stretch: int) -> Iterato
     thinned = coarser(events, stretch)
     if sum(_items(event) for event in events) > len(thinned.seq):
         yield Replacement(part[0][0], part[-1][0], thinned)
+
+
+def _span(part: Sequence[tuple[int, Telemetry]]) -> int:
+    return part[-1][1].next_seq - part[0][1].first_seq
 
 
 def _items(event: Telemetry) -> int:

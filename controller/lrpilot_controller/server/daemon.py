@@ -13,18 +13,20 @@ import grpc
 
 from lrpilot_controller.config import Config
 from lrpilot_controller.errors import ConfigError, DaemonExists
+from lrpilot_controller.journal.retention import Retention
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.access.gate import Gate
 from lrpilot_controller.server.address import Address, socket_of, sole_owner
 from lrpilot_controller.server.files import most_connections
-from lrpilot_controller.server.intake import Intake, Room
+from lrpilot_controller.server.intake import MIB, Intake, Room
 from lrpilot_controller.server.limits import Door
 from lrpilot_controller.server.operator import OperatorServicer
 from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.turnstile import Turnstile
+from lrpilot_controller.server.upkeep import keep_up
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder
 from lrpilot_proto.rendezvous import private_dir
@@ -119,6 +121,9 @@ async def _serve(
     intake = Intake(journal, limits, Room(options.storage / JOURNAL, limits))
     runs = Runs(journal, writer, options.config, priors, intake)
     runs.listeners.append(recorder.record)
+    most_bytes = limits.max_journal_mib * MIB
+    retention = Retention(journal, writer, options.config.keep, most_bytes)
+    runs.listeners.append(retention.heard)
     pace = FlushPace()
     pacing = asyncio.create_task(pace.keep())
     running.callback(pacing.cancel)
@@ -149,6 +154,7 @@ async def _serve(
     )
     for watch in (gate.watch, *([entrance.certificates.watch] if entrance else [])):
         running.callback(asyncio.create_task(watch()).cancel)
+    running.callback(asyncio.create_task(keep_up(retention, runs)).cancel)
     lingering = asyncio.create_task(_linger(sessions, options.linger_s))
     running.callback(lingering.cancel)
     stop = asyncio.create_task(stopping.wait())

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from lrpilot_controller.config import Config
@@ -164,6 +165,24 @@ class Runs:
         async with run.lock:
             check(run, command)
             return told(run, command, await self._record(run, command))
+
+    def is_live(self, key: RunKey) -> bool:
+        """Whether a run has a session now."""
+        run = self._live.get(key)
+        return run is not None and run.link is not None
+
+    async def forget(self, key: RunKey) -> bool:
+        """Drop a run with everything of it from the journal, unless it has a session now.
+
+        Raises:
+            JournalError: the journal cannot be written now.
+        """
+        async with self._loading:
+            if self.is_live(key):
+                return False
+            self._live.pop(key, None)
+            await asyncio.wrap_future(self._writer.call(partial(self._journal.forget, key)))
+            return True
 
     async def mark_lost(self) -> None:
         """Record as lost the sessions that an earlier daemon did not live to see the end of.

@@ -243,9 +243,9 @@ def test_telemetry_is_thinned_and_everything_else_stays(journal: Journal) -> Non
     events: list[Event] = [samples(0), lost(1), samples(4), samples(8), lost(2), samples(12)]
     journal.append([(key, float(i), event) for i, event in enumerate(events, 1) for key in (A, B)])
     journal.save_checkpoint(A, 5, "state")
-    assert journal.whole(A) == [(1, 4), (3, 4), (4, 4), (6, 4)]
+    assert journal.telemetry(A) == [(n, 4, True) for n in (1, 3, 4, 6)]
     journal.thin(A, 1, 4, thinned(0, 12))
-    assert journal.whole(A) == [(6, 4)]
+    assert journal.telemetry(A) == [(4, 12, False), (6, 4, True)]
     assert list(journal.records(A)) == [
         Record(2, 2.0, lost(1)),
         Record(4, 4.0, thinned(0, 12)),
@@ -353,7 +353,7 @@ def test_closed(journal: Journal) -> None:
     for call in (journal.last_seen, journal.sweep, journal.size):
         with pytest.raises(JournalUnavailable, match="closed"):
             call()
-    for about in (journal.whole, journal.forget):
+    for about in (journal.telemetry, journal.forget):
         with pytest.raises(JournalUnavailable, match="closed"):
             about(A)
     with pytest.raises(JournalUnavailable, match="closed"):
