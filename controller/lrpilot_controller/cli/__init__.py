@@ -21,6 +21,7 @@ COMMANDS = {
     "stop": "ask a training loop to end",
     "detect": "run the detectors on the losses of a run that you already have",
     "review": "open the Optuna dashboard on the decisions",
+    "backup": "copy the journal and the trials, beside a running daemon",
     "token": "make, list, renew and revoke tokens, for a daemon on TCP",
     "certificate": "make a certificate for a daemon on TCP, for a first try",
     "demo": "a run with an LR 30x too high, alone and under LRPilot",
