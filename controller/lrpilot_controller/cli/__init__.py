@@ -12,6 +12,7 @@ COMMANDS = {
     "serve": "run the daemon",
     "runs": "list the runs in the journal",
     "show": "tell a run's story: signals, decisions, outcomes, loss and LR",
+    "watch": "watch a run, or all of them, as they train",
     "replay": "check that a run's journal gives the same decisions again",
     "search": "search for the learning rate of a run that is training",
     "freeze": "let LRPilot decide nothing for a run",

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -67,9 +67,49 @@ def _target(address: Address) -> str:
     return f"unix:{quote(str(address.path))}" if address.path else str(address)
 
 
+class Way:
+    """The way to a daemon; over TCP with what the environment says (`lrpilot_proto.access`).
+
+    Attributes:
+        address: where it is.
+        shown: what every call shows of who asks.
+
+    Raises:
+        ConfigError: what the environment says cannot be.
+    """
+
+    def __init__(self, storage: Path | None) -> None:
+        self.address = address_of(storage)
+        self._access = None if self.address.path else _access(self.address)
+        self.shown = self._access.metadata() if self._access else None
+
+    def channel(self) -> grpc.Channel:
+        """A channel to it, whether it is there or not."""
+        if self._access is None:
+            return grpc.insecure_channel(_target(self.address), options=OPTIONS)
+        return self._access.channel(_target(self.address), OPTIONS)
+
+    def explained(self, error: grpc.RpcError) -> LRPilotError:
+        """What it answered, or that it did not, as an error of ours."""
+        code, details = error.code(), error.details()
+        if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            return _ERRORS.get(code, LRPilotError)(details)
+        return NoDaemon(
+            f"no daemon answers at {self.address} ({self.trouble() or details}): this needs the "
+            "daemon that the training process uses. Give its --storage, or set LRPILOT_ADDRESS as "
+            "for the training process"
+        )
+
+    def trouble(self) -> str | None:
+        """Why nobody can be reached there over TCP, as far as can be told."""
+        if self._access is None:
+            return None
+        return self._access.trouble(self.address.host, self.address.port)
+
+
 @contextmanager
 def operator(storage: Path | None) -> Iterator[Ask]:
-    """A line to the daemon; over TCP with what the environment says (`lrpilot_proto.access`).
+    """A line to the daemon.
 
     Raises, within its body:
         NoDaemon: none answers.
@@ -78,17 +118,15 @@ def operator(storage: Path | None) -> Iterator[Ask]:
         NotNow: the run is not in a state for it.
         LRPilotError: it refuses for another reason.
     """
-    address = address_of(storage)
-    access = None if address.path else _access(address)
-    with _channel(address, access) as channel:
+    way = Way(storage)
+    with way.channel() as channel:
         stub = operator_pb2_grpc.OperatorServiceStub(channel)  # type: ignore[no-untyped-call]
-        shown = access.metadata() if access else None
 
         def ask(method: str, request: Any) -> Any:
             try:
-                return getattr(stub, method)(request, timeout=TIMEOUT_S, metadata=shown)
+                return getattr(stub, method)(request, timeout=TIMEOUT_S, metadata=way.shown)
             except grpc.RpcError as error:
-                _explain(error, address, access)
+                raise way.explained(error) from None
 
         yield ask
 
@@ -98,21 +136,3 @@ def _access(address: Address) -> Access:
         return Access()
     except ValueError as error:
         raise ConfigError(f"$LRPILOT_ADDRESS={address}: {error}") from None
-
-
-def _channel(address: Address, access: Access | None) -> grpc.Channel:
-    if access is None:
-        return grpc.insecure_channel(_target(address), options=OPTIONS)
-    return access.channel(_target(address), OPTIONS)
-
-
-def _explain(error: grpc.RpcError, address: Address, access: Access | None) -> NoReturn:
-    code, details = error.code(), error.details()
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        if access is not None and (trouble := access.trouble(address.host, address.port)):
-            details = trouble
-        raise NoDaemon(
-            f"no daemon answers at {address} ({details}): this needs the daemon that the training "
-            "process uses. Give its --storage, or set LRPILOT_ADDRESS as for the training process"
-        ) from None
-    raise _ERRORS.get(code, LRPilotError)(details) from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from lrpilot_controller.config import Config
-from lrpilot_controller.errors import ConfigError, DaemonExists
+from lrpilot_controller.errors import ConfigError, DaemonExists, Stopping
 from lrpilot_controller.journal.retention import Retention
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
@@ -27,6 +27,8 @@ from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.turnstile import Turnstile
 from lrpilot_controller.server.upkeep import keep_up
+from lrpilot_controller.server.vitals import Vitals
+from lrpilot_controller.server.watching import Watching
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder
 from lrpilot_proto.rendezvous import private_dir
@@ -137,13 +139,15 @@ async def _serve(
         interceptors=[gate, Turnstile(door)],
     )
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)  # type: ignore[no-untyped-call]
-    operator = OperatorServicer(journal, runs)
+    watching = Watching(journal)
+    runs.listeners.append(watching.record)
+    operator = OperatorServicer(journal, runs, watching, Vitals(journal, sessions).status)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]
     await runs.mark_lost()
     for address in options.addresses:
         _bind(server, address, entrance)
     await server.start()
-    running.push_async_callback(_stop, server, sessions)
+    running.push_async_callback(_stop, server, sessions, watching)
     recorder.start(journal)
     log.info(
         "listening on %s, storage %s, generation %d, pid %d",
@@ -162,11 +166,12 @@ async def _serve(
     log.info("stopping: %s", "asked to" if stop.done() else "no session left")
 
 
-async def _stop(server: grpc.aio.Server, sessions: SessionServicer) -> None:
+async def _stop(server: grpc.aio.Server, sessions: SessionServicer, watching: Watching) -> None:
     """Take no new session, and let those that are open be recorded as lost."""
     stopping = asyncio.create_task(server.stop(STOP_GRACE_S))
     await asyncio.sleep(0)  # now it has begun
     sessions.end()
+    watching.end(Stopping("the daemon is stopping"))
     await stopping
 
 

@@ -6,18 +6,21 @@ UNIMPLEMENTED by the base class.
 """
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 
 from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.errors import LRPilotError
-from lrpilot_controller.journal.base import Journal, Reader
+from lrpilot_controller.journal.base import Journal, Reader, RunKey
 from lrpilot_controller.server import tell_wire
 from lrpilot_controller.server.access.visible import Visible
 from lrpilot_controller.server.codes import code_of, words_of
 from lrpilot_controller.server.identity import Role, current
 from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.server.watching import Watching
 from lrpilot_controller.story import find_run, stories, story_of
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
 
@@ -35,9 +38,17 @@ def signed(claimed: str) -> str:
 class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     """Answers from the journal, and takes commands to the runs."""
 
-    def __init__(self, journal: Journal, runs: Runs) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        runs: Runs,
+        watching: Watching,
+        status: Callable[[], operator_pb2.DaemonStatus],
+    ) -> None:
         self._journal = journal
         self._runs = runs
+        self._watching = watching
+        self._status = status
 
     @property
     def _visible(self) -> Reader:
@@ -69,6 +80,49 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         except LRPilotError as error:
             await context.abort(code_of(error), words_of(error))
         return tell_wire.story_to(story)
+
+    async def WatchRun(
+        self,
+        request: operator_pb2.WatchRunRequest,
+        context: grpc.aio.ServicerContext[operator_pb2.WatchRunRequest, operator_pb2.RunStory],
+    ) -> AsyncIterator[operator_pb2.RunStory]:
+        """One run's story, now and after each change."""
+        try:
+            key = await asyncio.to_thread(find_run, self._visible, request.run)
+            async with aclosing(self._watching.run(key)) as told:
+                async for story in told:
+                    yield story
+        except LRPilotError as error:
+            await context.abort(code_of(error), words_of(error))
+
+    async def WatchRuns(
+        self,
+        request: operator_pb2.ListRunsRequest,
+        context: grpc.aio.ServicerContext[
+            operator_pb2.ListRunsRequest, operator_pb2.ListRunsResponse
+        ],
+    ) -> AsyncIterator[operator_pb2.ListRunsResponse]:
+        """Every run's summary, then those that changed."""
+
+        asks = current.get()
+
+        def wanted(run: RunKey) -> bool:
+            return request.project in ("", run.project) and asks.may_see(run.project)
+
+        try:
+            async with aclosing(self._watching.all(wanted)) as lists:
+                async for runs in lists:
+                    yield runs
+        except LRPilotError as error:
+            await context.abort(code_of(error), words_of(error))
+
+    async def Status(
+        self,
+        request: operator_pb2.StatusRequest,
+        context: grpc.aio.ServicerContext[operator_pb2.StatusRequest, operator_pb2.DaemonStatus],
+    ) -> operator_pb2.DaemonStatus:
+        """The daemon, as it stands."""
+        return self._status()
 
     async def Search(
         self,

@@ -18,7 +18,16 @@ def summary_to(story: Story) -> operator_pb2.RunSummary:
         attempts=story.attempts,
         step=story.step,
         lrs=story.lrs,
+        loss=story.loss,
     )
+
+
+def glance_to(story: Story) -> operator_pb2.RunSummary:
+    """A summary with a small picture of the loss; of what was left only what is the whole story."""
+    kept = [point.loss for point in story.points if not point.left]
+    summary = summary_to(story)
+    summary.curve.extend(kept or [point.loss for point in story.points])
+    return summary
 
 
 def story_to(story: Story) -> operator_pb2.RunStory:
@@ -46,6 +55,10 @@ def story_to(story: Story) -> operator_pb2.RunStory:
         commands=[
             operator_pb2.CommandStory(step=c.step, kind=c.kind, who=c.who, why=c.why)
             for c in story.commands
+        ],
+        refusals=[
+            operator_pb2.RefusalStory(step=r.step, signal=r.signal, reason=r.reason)
+            for r in story.refusals
         ],
     )
 

@@ -1,6 +1,7 @@
 """A run's story: its records folded into what a person wants to know of it."""
 
 from lrpilot_controller.story.fold import tell
+from lrpilot_controller.story.following import Follower
 from lrpilot_controller.story.lookup import find_run, stories, story_of
 from lrpilot_controller.story.model import (
     Cost,
@@ -15,6 +16,7 @@ from lrpilot_controller.story.model import (
 __all__ = [
     "Cost",
     "DecisionTold",
+    "Follower",
     "Notice",
     "Point",
     "Progress",

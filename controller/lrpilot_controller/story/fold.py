@@ -46,7 +46,7 @@ def tell(run: RunKey, records: Iterable[Record], *, points: int = 500) -> Story:
     Raises:
         ValueError: `points` is below 4.
     """
-    fold = _Fold(run, points)
+    fold = Fold(run, points)
     for record in records:
         fold.feed(record.event)
     return fold.story()
@@ -77,7 +77,7 @@ class _Attempt:
         return total
 
 
-class _Fold:
+class Fold:
     """The story so far."""
 
     def __init__(self, run: RunKey, points: int) -> None:
@@ -91,6 +91,7 @@ class _Fold:
         self._lrs_step = 0  # they hold from here on
         self._received = 0
         self._thinned = ThinnedFold()
+        self._loss: float | None = None
         self._signals: list[Signal] = []
         self._decisions: dict[int, DecisionTold] = {}
         self._undone = 0
@@ -170,6 +171,7 @@ class _Fold:
             points=self._points(),
             searches=tuple(self._searches.results),
             progress=self._searches.progress,
+            loss=self._loss,
         )
 
     def _attempt(self, name: str) -> _Attempt:
@@ -221,6 +223,7 @@ class _Fold:
             lambda i: samples.program[train[i]] != 0,
         )
         self._received += len(train)
+        self._loss = samples.loss[train[-1]]
         if self._alive(samples.attempt):
             last = samples.step[train[-1]]
             self._step = max(self._step, last + 1)

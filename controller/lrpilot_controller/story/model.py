@@ -153,6 +153,7 @@ class Story:
         progress: Of the search under way; None while there is none.
         commands: What people asked; the newest 100.
         thinned: Of the received: what the journal holds only coarsely; None if nothing.
+        loss: The newest of the train loss; None before the first.
     """
 
     run: RunKey
@@ -173,6 +174,7 @@ class Story:
     progress: Progress | None = None
     commands: tuple[Command, ...] = ()
     thinned: Thinning | None = None
+    loss: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """One line of `runs --json`."""

@@ -50,20 +50,24 @@ class DaemonStatus(_message.Message):
     def __init__(self, version: _Optional[str] = ..., generation: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., sessions: _Optional[int] = ..., journal_bytes: _Optional[int] = ...) -> None: ...
 
 class RunSummary(_message.Message):
-    __slots__ = ("run", "state", "mode", "attempts", "step", "lrs")
+    __slots__ = ("run", "state", "mode", "attempts", "step", "lrs", "loss", "curve")
     RUN_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     LRS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
     run: _model_pb2.RunName
     state: _model_pb2.RunState
     mode: _model_pb2.Mode
     attempts: int
     step: int
     lrs: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., state: _Optional[_Union[_model_pb2.RunState, str]] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., attempts: _Optional[int] = ..., step: _Optional[int] = ..., lrs: _Optional[_Iterable[float]] = ...) -> None: ...
+    loss: float
+    curve: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, run: _Optional[_Union[_model_pb2.RunName, _Mapping]] = ..., state: _Optional[_Union[_model_pb2.RunState, str]] = ..., mode: _Optional[_Union[_model_pb2.Mode, str]] = ..., attempts: _Optional[int] = ..., step: _Optional[int] = ..., lrs: _Optional[_Iterable[float]] = ..., loss: _Optional[float] = ..., curve: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class TelemetryCount(_message.Message):
     __slots__ = ("received", "dropped", "thinned")
@@ -88,7 +92,7 @@ class DecisionStory(_message.Message):
     def __init__(self, decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., outcome: _Optional[_Union[_model_pb2.Outcome, _Mapping]] = ..., who: _Optional[str] = ...) -> None: ...
 
 class RunStory(_message.Message):
-    __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices", "search", "searching", "commands")
+    __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices", "search", "searching", "commands", "refusals")
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +103,7 @@ class RunStory(_message.Message):
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     SEARCHING_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     summary: RunSummary
     telemetry: TelemetryCount
     signals: _containers.RepeatedCompositeFieldContainer[_model_pb2.Signal]
@@ -109,7 +114,18 @@ class RunStory(_message.Message):
     search: SearchStory
     searching: SearchProgress
     commands: _containers.RepeatedCompositeFieldContainer[CommandStory]
-    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., telemetry: _Optional[_Union[TelemetryCount, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_model_pb2.Signal, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[DecisionStory, _Mapping]]] = ..., cost: _Optional[_Union[_model_pb2.Cost, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ..., search: _Optional[_Union[SearchStory, _Mapping]] = ..., searching: _Optional[_Union[SearchProgress, _Mapping]] = ..., commands: _Optional[_Iterable[_Union[CommandStory, _Mapping]]] = ...) -> None: ...
+    refusals: _containers.RepeatedCompositeFieldContainer[RefusalStory]
+    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., telemetry: _Optional[_Union[TelemetryCount, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_model_pb2.Signal, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[DecisionStory, _Mapping]]] = ..., cost: _Optional[_Union[_model_pb2.Cost, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ..., search: _Optional[_Union[SearchStory, _Mapping]] = ..., searching: _Optional[_Union[SearchProgress, _Mapping]] = ..., commands: _Optional[_Iterable[_Union[CommandStory, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[RefusalStory, _Mapping]]] = ...) -> None: ...
+
+class RefusalStory(_message.Message):
+    __slots__ = ("step", "signal", "reason")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    signal: str
+    reason: str
+    def __init__(self, step: _Optional[int] = ..., signal: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CommandStory(_message.Message):
     __slots__ = ("step", "kind", "who", "why")
