@@ -50,6 +50,13 @@ class _Priors:
         return answer
 
 
+class NoPriors(_Priors):
+    """No earlier run found anything."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
 class Journaled:
     """Takes inputs as an engine does, and records them and what follows from them.
 

@@ -147,6 +147,16 @@ class Journal(Reader, Protocol):
         """
         ...
 
+    def newest(self, kinds: Collection[type]) -> list[tuple[RunKey, Record]]:
+        """The newest record of these event classes of each run that has one; quick.
+
+        Raises:
+            TypeError: `kinds` holds something that is not an event class.
+            JournalUnavailable: It cannot be read now.
+            JournalCorrupt: A record is damaged.
+        """
+        ...
+
     def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
         """The newest state that is kept of a run; None where there is none.
 

@@ -61,6 +61,11 @@ class MemoryJournal(Journal):
             found = list(self._records.get(run, []))
         return (r for r in found if r.n > after and (wanted is None or type(r.event) in wanted))
 
+    def newest(self, kinds: Collection[type]) -> list[tuple[RunKey, Record]]:
+        """See `Journal.newest`."""
+        found = ((run, list(self.records(run, kinds=kinds))) for run in self.runs())
+        return [(run, records[-1]) for run, records in found if records]
+
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
         """See `Journal.save_checkpoint`."""
         pack_text(state)

@@ -37,6 +37,7 @@ from lrpilot_controller.journal.codec import (
 )
 from lrpilot_controller.journal.opening import look, take_over
 
+_RECORD = ("n", "at", *Row.__slots__)
 _columns = attrgetter(*Row.__slots__)  # in the order of the table's columns
 
 _PAGE = 256  # rows per read: a reader never holds the database open while its caller thinks
@@ -144,6 +145,26 @@ class SqlJournal(Journal):
         self._check_open()
         return self._records(run, after, names)
 
+    def newest(self, kinds: Collection[type]) -> list[tuple[RunKey, Record]]:
+        """See `Journal.newest`: a look at an index for each run."""
+        runs, events = tables.runs, tables.events
+        last = (
+            select(func.max(events.c.n))
+            .where(events.c.run_id == runs.c.id, events.c.kind.in_(kind_names(kinds)))
+            .correlate(runs)
+            .scalar_subquery()
+        )
+        query = (
+            select(runs.c.project, runs.c.name, *(events.c[name] for name in _RECORD))
+            .join(events, (events.c.run_id == runs.c.id) & (events.c.n == last))
+            .order_by(runs.c.id)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        keyed = [(RunKey(project, name), row) for project, name, *row in rows]
+        found = [(run, self._record(run, *row)) for run, row in keyed]
+        return [(run, record) for run, record in found if record is not None]
+
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
         """See `Journal.save_checkpoint`."""
         payload = pack_text(state)
@@ -215,17 +236,21 @@ class SqlJournal(Journal):
         # All end where the run ended at the start, so that a record never precedes a missing one.
         kinds: Sequence[str | None] = [None] if names is None else names
         ranges = [self._range(head, after, kind) for kind in kinds]
-        for n, at, *columns in heapq.merge(*ranges, key=lambda found: found[0]):
-            try:
-                event = decode(Row(*columns))
-            except JournalCorrupt as error:
-                raise JournalCorrupt(f"record {n} of run {run} in {self.path}: {error}") from error
-            if event is not None:
-                yield Record(n, at, event)
+        for row in heapq.merge(*ranges, key=lambda found: found[0]):
+            if (record := self._record(run, *row)) is not None:
+                yield record
+
+    def _record(self, run: RunKey, n: int, at: float, *columns: Any) -> Record | None:
+        """A record as it was read; None if only a newer version can understand it."""
+        try:
+            event = decode(Row(*columns))
+        except JournalCorrupt as error:
+            raise JournalCorrupt(f"record {n} of run {run} in {self.path}: {error}") from error
+        return None if event is None else Record(n, at, event)
 
     def _range(self, head: _Head, after: int, kind: str | None) -> Iterator[Any]:
         query = (
-            select(*(tables.events.c[name] for name in ("n", "at", *Row.__slots__)))
+            select(*(tables.events.c[name] for name in _RECORD))
             .where(tables.events.c.run_id == head.id, tables.events.c.n <= head.last)
             .order_by(tables.events.c.n)
             .limit(_PAGE)

@@ -19,6 +19,7 @@ from lrpilot_controller.core.events import (
 )
 from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus
 from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
 from lrpilot_controller.journal.base import RunKey
 
@@ -36,26 +37,43 @@ class Link(Protocol):
         """End the session with this error."""
 
 
-class LiveRun:
+EVENT = 5
+"""What it takes to read any record again, in samples that are replayed."""
+
+
+class LiveRun(Stateful):
     """One run's engine, and what has been delivered to and from its trainer.
 
     Attributes:
         settings: what the engine was told last; None where the journal holds none.
+        recorded: the number of its newest record.
+        unsaved: what it would take to replay the records since its newest checkpoint, in samples.
     """
+
+    settings: CoreSettings | None
+    attempt: Attempt | None
+    older: set[str]
+    next_seq: int
+    next_report: int
+    unanswered: dict[int, Decision]
+    ended: bool
+    prior_asked: bool
 
     def __init__(self, key: RunKey, engine: Engine) -> None:
         self.key = key
         self.engine = engine
-        self.settings: CoreSettings | None = None
+        self.settings = None
         self.lock = asyncio.Lock()
-        self.attempt: Attempt | None = None
-        self.older: set[str] = set()
+        self.attempt = None
+        self.older = set()
         self.next_seq = 1
         self.next_report = 1
-        self.unanswered: dict[int, Decision] = {}
+        self.unanswered = {}
         self.link: Link | None = None
         self.ended = False
         self.prior_asked = False
+        self.recorded = 0
+        self.unsaved = 0
 
     @property
     def wants_prior(self) -> bool:
@@ -76,12 +94,14 @@ class LiveRun:
 
     def take(self, event: Input) -> list[Output]:
         """Feed an input that the journal holds, and keep the books of what was delivered."""
+        self.unsaved += EVENT
         match event:
             case Configured(settings):
                 self.settings = settings
             case SessionOpened(attempt):
                 self._begin(attempt)
             case Samples() if self._mine(event.attempt):
+                self.unsaved += len(event.step)
                 self.next_seq = max(self.next_seq, event.next_seq)
             case PriorAnswered() if self._mine(event.attempt):
                 self.prior_asked = True

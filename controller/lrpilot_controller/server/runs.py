@@ -1,20 +1,20 @@
 """The runs that this daemon serves: each an engine that is fed only what the journal holds.
 
-A run is loaded by replaying its journal, so a restarted daemon stands where the old one stood,
-with the same decisions. Whatever the replay decides beyond the journal (the old daemon died
-between a sample and its decision) is recorded then.
+A run is loaded from its newest checkpoint and the records after it, so a restarted daemon stands
+where the old one stood, with the same decisions. Whatever the replay decides beyond the journal
+(the old daemon died between a sample and its decision) is recorded then.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from lrpilot_controller.config import Config
-from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
     Commanded,
     Configured,
@@ -30,16 +30,15 @@ from lrpilot_controller.core.events import (
     SnapshotProven,
 )
 from lrpilot_controller.core.model import Attempt, DecisionStatus
-from lrpilot_controller.core.replay import Replay
 from lrpilot_controller.errors import JournalError, Superseded
 from lrpilot_controller.journal.base import Journal, Record, RunKey
-from lrpilot_controller.journal.codec import identical
 from lrpilot_controller.journal.writer import JournalWriter
-from lrpilot_controller.plugins import make_detectors
 from lrpilot_controller.server.commands import check, no_session, told
 from lrpilot_controller.server.intake import Intake
 from lrpilot_controller.server.live import Link, LiveRun, admit, newer
+from lrpilot_controller.server.loading import DUE, WORTH, load, text_of
 from lrpilot_controller.server.priors import Priors, answer_of
+from lrpilot_controller.server.residents import Residents
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +62,7 @@ class Runs:
         self._writer = writer
         self._config = config
         self._priors = priors
-        self._live: dict[RunKey, LiveRun] = {}
-        self._loading = asyncio.Lock()
+        self._residents = Residents(self._load)
         self.listeners: list[Listener] = []
 
     @property
@@ -82,16 +80,20 @@ class Runs:
             JournalError: the run cannot be loaded or recorded now.
         """
         await self._intake.run(key)
-        run = await self._load(key)
-        try:
-            await _to_its_end(self._open(run, attempt, link))
-        except BaseException:
-            await self.close(run, link)
-            raise
-        return run
+        while True:
+            run = await self._residents.get(key)
+            try:
+                if await _to_its_end(self._open(run, attempt, link)):
+                    return run
+            except BaseException:
+                await self.close(run, link)
+                raise
 
-    async def _open(self, run: LiveRun, attempt: Attempt, link: Link) -> None:
+    async def _open(self, run: LiveRun, attempt: Attempt, link: Link) -> bool:
+        """Give it the run; False where the run was let go of before its turn came."""
         async with run.lock:
+            if not self._residents.held(run):
+                return False
             admit(run, attempt)
             if run.attempt is not None and run.attempt.id != attempt.id:
                 self._intake.attempt(run.key, len(run.older) + 1)
@@ -112,18 +114,25 @@ class Runs:
             if run.wants_prior:
                 await self._record(run, await answer_of(self._priors, run.key, attempt))
             run.link = link
+            self._residents.wake(run)
+            return True
 
     async def close(self, run: LiveRun, link: Link) -> None:
         """The session ended; the run is lost unless its trainer said goodbye."""
         await _to_its_end(self._close(run, link))
 
     async def _close(self, run: LiveRun, link: Link) -> None:
-        async with run.lock:
-            if run.link is not link:
-                return
-            run.link = None
-            if run.attempt is not None and not run.ended:
-                await self._record(run, SessionLost(run.attempt.id))
+        try:
+            async with run.lock:
+                if run.link is not link:
+                    return
+                run.link = None
+                if run.attempt is not None and not run.ended:
+                    await self._record(run, SessionLost(run.attempt.id))
+                self._save(run, WORTH)
+        finally:
+            if run.link is None:
+                self._residents.rest(run)
 
     async def take(self, run: LiveRun, link: Link, event: Samples | Report) -> None:
         """Record and judge what a trainer sent; what the journal holds already is dropped.
@@ -156,7 +165,7 @@ class Runs:
             NotNow: it has none, its trainer cannot do it, or the engine will not do it now.
             JournalError: it could not be recorded; nothing was done.
         """
-        run = self._live.get(key)
+        run = self._residents.find(key)
         if run is None:
             raise no_session(key)
         return await _to_its_end(self._command(run, command))
@@ -166,9 +175,25 @@ class Runs:
             check(run, command)
             return told(run, command, await self._record(run, command))
 
+    async def mark_lost(self) -> None:
+        """Record as lost the sessions that an earlier daemon did not live to see the end of.
+
+        A trainer that is still there opens its session anew within seconds.
+        """
+        kinds = (SessionOpened, SessionLost, SaidGoodbye)
+        newest = await asyncio.to_thread(self._journal.newest, kinds)
+        now = time.time()
+        lost = [
+            (key, now, SessionLost(record.event.attempt.id))
+            for key, record in newest
+            if isinstance(record.event, SessionOpened)
+        ]
+        if lost:
+            await self._writer.append(lost)
+
     def is_live(self, key: RunKey) -> bool:
         """Whether a run has a session now."""
-        run = self._live.get(key)
+        run = self._residents.find(key)
         return run is not None and run.link is not None
 
     async def forget(self, key: RunKey) -> bool:
@@ -177,64 +202,32 @@ class Runs:
         Raises:
             JournalError: the journal cannot be written now.
         """
-        async with self._loading:
-            if self.is_live(key):
-                return False
-            self._live.pop(key, None)
-            await asyncio.wrap_future(self._writer.call(partial(self._journal.forget, key)))
-            return True
-
-    async def mark_lost(self) -> None:
-        """Record as lost the sessions that an earlier daemon did not live to see the end of.
-
-        A trainer that is still there opens its session anew within seconds.
-        """
-        for key, attempt in await asyncio.to_thread(self._left_open):
-            entry = (key, time.time(), SessionLost(attempt))
-            await self._writer.append([entry])
-
-    def _left_open(self) -> list[tuple[RunKey, str]]:
-        found = []
-        for key in self._journal.runs():
-            last: Event | None = None
-            for record in self._journal.records(
-                key, kinds=(SessionOpened, SessionLost, SaidGoodbye)
-            ):
-                last = record.event
-            if isinstance(last, SessionOpened):
-                found.append((key, last.attempt.id))
-        return found
+        drop = partial(self._journal.forget, key)
+        return await self._residents.without(
+            key, lambda: asyncio.wrap_future(self._writer.call(drop))
+        )
 
     async def _load(self, key: RunKey) -> LiveRun:
-        async with self._loading:
-            if key not in self._live:
-                run, rest = await asyncio.to_thread(self._replay, key)
-                await self._make(run, rest)
-                self._live[key] = run
-            return self._live[key]
+        run, rest = await asyncio.to_thread(load, self._journal, key)
+        await self._make(run, rest)
+        return run
 
-    def _replay(self, key: RunKey) -> tuple[LiveRun, list[Output]]:
-        """The run as its journal tells it, and the outputs that the journal does not hold yet."""
-        run = LiveRun(key, Engine(make_detectors=make_detectors))
-        replay = Replay(run.take)
-        for record in self._journal.records(key):
-            replay.take(record.n, record.event)
-            if isinstance(record.event, Output):
-                run.made(record.event)
-        if (difference := replay.difference(identical)) is not None:
-            # Another version of the core wrote it: the record stands.
-            log.warning(
-                "run %s: replay differs from the journal, first at record %d (`lrpilot replay` "
-                "shows it); the journal stands",
-                key,
-                difference.recorded.record,
-            )
-            recorded = (made.output for made in replay.recorded)
-            run.engine.skip_decisions(
-                max((o.decision.id for o in recorded if isinstance(o, Decided)), default=0)
-            )
-            return run, []
-        return run, [made.output for made in replay.missing()]
+    def _save(self, run: LiveRun, least: int) -> None:
+        """Keep the state after the newest record, where that spares a restart so many samples.
+
+        Whatever comes in the way costs time at the next start, and nothing else.
+        """
+        if run.unsaved < least or not self._residents.held(run):
+            return
+        try:
+            if (text := text_of(run)) is None:
+                return
+            saving = self._writer.save_checkpoint(run.key, run.recorded, text)
+        except Exception as error:  # a plugin's detector, for one, may have any state
+            log.warning("the state of run %s is not kept: %r", run.key, error)
+        else:
+            saving.add_done_callback(partial(_saved, run.key))
+        run.unsaved = 0
 
     async def _record(self, run: LiveRun, event: Input) -> list[Output]:
         """Journal an input, feed it, journal what follows, then speak; what followed."""
@@ -244,8 +237,9 @@ class Runs:
             await self._make(run, outputs)
         except JournalError:
             # The engine knows more than the journal does: load it afresh next time.
-            self._live.pop(run.key, None)
+            self._residents.drop(run)
             raise
+        self._save(run, DUE)
         return outputs
 
     async def _make(self, run: LiveRun, outputs: list[Output]) -> None:
@@ -264,9 +258,15 @@ class Runs:
     async def _append(self, run: LiveRun, events: Sequence[Event]) -> None:
         at = time.time()
         numbers = await self._writer.append([(run.key, at, event) for event in events])
+        run.recorded = numbers[-1]
         records = [Record(n, at, event) for n, event in zip(numbers, events, strict=True)]
         for listener in self.listeners:
             listener(run.key, records)
+
+
+def _saved(key: RunKey, saving: "Future[None]") -> None:
+    if (error := saving.exception()) is not None:
+        log.warning("the state of run %s is not kept: %s", key, error)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
