@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 # Events come in twos and threes: a goodbye, then the outcome that it leads to.
 _SETTLE_S = 0.05
+# Looking at a run costs the more the longer it is, and runs that open a session every second can
+# make something new of everything: about a fifth of the time goes into it.
+_REST = 4.0
+_LONGEST_REST_S = 5.0
 _LONGEST_PAUSE_S = 60.0
 
 
@@ -107,6 +111,7 @@ class TrialRecorder:
         try:
             open_ = True
             while open_:
+                begin = time.monotonic()
                 try:
                     if runs is None:
                         self._pass.everything(journal)
@@ -124,7 +129,8 @@ class TrialRecorder:
                 if faults:
                     log.info("%s has caught up with the journal", self._pass.path)
                 faults = 0
-                open_, runs = self._next()
+                rest = min(_REST * (time.monotonic() - begin), _LONGEST_REST_S)
+                open_, runs = self._next(rest)
             if runs and not faults:
                 self._pass.some(journal, runs)
         except Exception as error:
@@ -132,11 +138,12 @@ class TrialRecorder:
         finally:
             self._pass.close()
 
-    def _next(self) -> tuple[bool, set[RunKey]]:
+    def _next(self, rest_s: float) -> tuple[bool, set[RunKey]]:
         """The runs that something happened to; False if nothing more will come."""
+        rested = time.monotonic() + rest_s
         run = self._queue.get()
         runs: set[RunKey] = set()
-        deadline = time.monotonic() + _SETTLE_S
+        deadline = max(time.monotonic() + _SETTLE_S, rested)
         while run is not None:
             runs.add(run)
             try:
