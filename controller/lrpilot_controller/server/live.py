@@ -23,6 +23,9 @@ from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
 from lrpilot_controller.journal.base import RunKey
 
+MAX_UNANSWERED = 100
+"""Of these one is in flight, the newest; the others are notes, and what a trainer let go of."""
+
 
 class Link(Protocol):
     """A session's way back to its trainer; nothing here waits."""
@@ -113,6 +116,8 @@ class LiveRun(Stateful):
         """Keep the books of an output that the journal holds."""
         if isinstance(output, Decided) and output.decision.status is DecisionStatus.SENT:
             self.unanswered[output.decision.id] = output.decision
+            if len(self.unanswered) > MAX_UNANSWERED:
+                self.unanswered.pop(next(iter(self.unanswered)))
 
     def _mine(self, attempt: str) -> bool:
         return self.attempt is not None and self.attempt.id == attempt

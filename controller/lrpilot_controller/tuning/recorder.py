@@ -66,7 +66,7 @@ class TrialRecorder:
         self._queue: queue.SimpleQueue[RunKey | None] = queue.SimpleQueue()
         self._pass = _Pass(storage, lock_timeout_s)
         self._retry_s = retry_s
-        self._programs: set[tuple[RunKey, int]] = set()  # sent, and not answered yet
+        self._programs: dict[RunKey, int] = {}  # the newest, while it is not answered
         self._thread: threading.Thread | None = None
 
     def start(self, journal: Journal) -> None:
@@ -86,13 +86,12 @@ class TrialRecorder:
         """A search's programs are looked at when it is over, not while it waits for the next."""
         event = record.event
         if isinstance(event, Decided) and event.decision.program is not None:
-            self._programs.add((run, event.decision.id))
+            self._programs[run] = event.decision.id
             return False
-        if isinstance(event, ReceiptArrived):
-            program = (run, event.receipt.decision_id)
-            if program in self._programs:
-                self._programs.discard(program)
-                return False
+        asked = self._programs.get(run)
+        if isinstance(event, ReceiptArrived) and event.receipt.decision_id == asked:
+            del self._programs[run]
+            return False
         return is_news(record)
 
     def close(self, timeout_s: float = 2.0) -> None:

@@ -191,7 +191,10 @@ def test_a_wait_that_cannot_be_counts_as_none(wait: float) -> None:
     ("body", "part"),
     [
         ({"program": session_pb2.ProgramResult(id=7, first_step=2**60)}, "first_step"),
-        ({"program": session_pb2.ProgramResult(id=7, losses=[0.0] * 100_001)}, "100001 losses"),
+        (
+            {"program": session_pb2.ProgramResult(id=7, losses=[0.0] * 100_001)},
+            "losses: there are 100001",
+        ),
         ({"fallback": session_pb2.FallbackTaken(program=7, step=2**60)}, "program 7: step"),
         ({"request": session_pb2.Request(kind="finish", step=2**60)}, "step"),
         ({"request": session_pb2.Request(kind="finish", steps=2**60)}, "steps"),
@@ -214,3 +217,37 @@ def test_a_request_that_only_a_newer_trainer_makes_becomes_a_notice() -> None:
     assert isinstance(found, Noticed)
     assert (found.kind, found.step) == ("unknown_request", 90)
     assert "'dance'" in found.text
+
+
+# -- sizes
+
+
+@pytest.mark.parametrize(
+    ("greeting", "words"),
+    [
+        (hello("r", groups=[session_pb2.ParamGroup()] * 4097), "hello.groups: there are 4097"),
+        (hello("r", signals={f"s{i}": "off" for i in range(65)}), "hello.signals: there are 65"),
+        (
+            hello("r", plan=model_pb2.Plan(segments=[model_pb2.Segment()] * 1001)),
+            "hello.plan.segments: there are 1001, at most 1000",
+        ),
+        (hello("r", resumes="x" * 201), "hello.resumes is 'xxx"),
+        (hello("r", total_steps=2**53 + 1), "hello: total_steps is 9007199254740993"),
+        (hello("r", start_step=2**64 - 1), "hello: start_step"),
+    ],
+)
+def test_more_than_a_trainer_has_is_refused(greeting: session_pb2.Hello, words: str) -> None:
+    with pytest.raises(InvalidTelemetry) as caught:
+        convert.attempt_from(greeting)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_text_that_is_too_long_is_cut() -> None:
+    long = "x" * 500_000
+    notice = convert.report_from(report(notice=session_pb2.Notice(kind=long, text=long)), ATTEMPT)
+    assert isinstance(notice, Noticed)
+    assert (len(notice.kind), len(notice.text)) == (200, 2000)
+    assert notice.text.endswith("x…")
+    attempt = convert.attempt_from(hello("r", optimizer=long, job=long, client_version=long))
+    assert len(attempt.optimizer + attempt.job + attempt.client_version) == 2400

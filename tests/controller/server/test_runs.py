@@ -439,3 +439,16 @@ def test_a_section_lowers_the_mode_of_the_runs_that_it_means(
         assert len(house.priors.asked) == (mode is Mode.AUTO)
 
     play(story)
+
+
+def test_what_is_never_answered_does_not_pile_up(house: House) -> None:
+    """The newest is kept: it is the one that is in flight."""
+
+    async def story() -> None:
+        run = await house.open()
+        for number in range(1, 1001):
+            run.made(Decided(replace(OLD, id=number, status=DecisionStatus.SENT)))
+        assert len(run.unanswered) == 100
+        assert max(run.unanswered) == 1000
+
+    play(story)

@@ -6,6 +6,14 @@ from lrpilot_controller.core.model import Attempt, ParamGroup
 from lrpilot_controller.core.plans import Plan, PlanKind
 from lrpilot_controller.errors import InvalidTelemetry
 from lrpilot_controller.server.convert.plans import plan_from
+from lrpilot_controller.server.convert.sizes import (
+    MAX_GROUPS,
+    MAX_NAME,
+    MAX_SEGMENTS,
+    MAX_SIGNALS,
+    check_count,
+    cut,
+)
 from lrpilot_controller.server.convert.words import check_steps, mode_from
 from lrpilot_proto.v1 import session_pb2
 
@@ -21,18 +29,23 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         ("run.project", hello.run.project),
         ("run.name", hello.run.name),
         ("attempt", hello.attempt),
+        *([("resumes", hello.resumes)] if hello.HasField("resumes") else []),
     ):
-        if not value or "/" in value or len(value) > 200:
+        if not value or "/" in value or len(value) > MAX_NAME:
             raise InvalidTelemetry(
-                f"hello.{field} is {value!r}: 1 to 200 characters without '/' are needed"
+                f"hello.{field} is {cut(value, 300)!r}: 1 to {MAX_NAME} characters without '/' "
+                "are needed"
             )
+    check_count("hello.groups", len(hello.groups), MAX_GROUPS)
+    check_count("hello.plan.segments", len(hello.plan.segments), MAX_SEGMENTS)
+    check_count("hello.signals", len(hello.signals), MAX_SIGNALS)
     if not hello.groups:
         raise InvalidTelemetry("hello.groups is empty: an optimizer has at least one param group")
     for group in hello.groups:
         if not (math.isfinite(group.base_lr) and group.base_lr >= 0):
             raise InvalidTelemetry(
-                f"hello.groups: base_lr of {group.name!r} is {group.base_lr}: a finite LR >= 0 "
-                "is needed"
+                f"hello.groups: base_lr of {cut(group.name, MAX_NAME)!r} is {group.base_lr}: a "
+                "finite LR >= 0 is needed"
             )
     if not 0 <= hello.min_lr <= hello.max_lr < math.inf:
         raise InvalidTelemetry(
@@ -48,10 +61,12 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
     plan = plan_from(hello.plan)
     return Attempt(
         id=hello.attempt,
-        groups=tuple(ParamGroup(group.name, group.base_lr) for group in hello.groups),
+        groups=tuple(
+            ParamGroup(cut(group.name, MAX_NAME), group.base_lr) for group in hello.groups
+        ),
         min_lr=hello.min_lr,
         max_lr=hello.max_lr,
-        optimizer=hello.optimizer,
+        optimizer=cut(hello.optimizer, MAX_NAME),
         mode=mode_from(hello.mode),
         search=hello.search,
         start_step=hello.start_step,
@@ -66,10 +81,10 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         scheduled=hello.scheduled,
         world_size=hello.world_size,
         scale=_scale(plan),
-        job=hello.job,
-        client_version=hello.client_version,
+        job=cut(hello.job),
+        client_version=cut(hello.client_version, MAX_NAME),
         plan=plan,
-        signals=dict(hello.signals),
+        signals={cut(k, MAX_NAME): cut(v, MAX_NAME) for k, v in hello.signals.items()},
     )
 
 

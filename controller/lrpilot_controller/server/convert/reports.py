@@ -14,6 +14,7 @@ from lrpilot_controller.core.events import (
 )
 from lrpilot_controller.core.model import Attempt, DecisionStatus, Receipt
 from lrpilot_controller.errors import InvalidTelemetry
+from lrpilot_controller.server.convert.sizes import MAX_GROUPS, MAX_NAME, check_count, cut
 from lrpilot_controller.server.convert.words import MAX_STEP, check_steps, name_of
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
@@ -45,28 +46,26 @@ def report_from(message: session_pb2.Report, attempt: Attempt) -> Report:
         case "request":
             return _request_from(message.request, *base)
         case "notice":
-            check_steps("notice", step=message.notice.step)
-            return Noticed(*base, message.notice.kind, message.notice.step, message.notice.text)
+            notice = message.notice
+            check_steps("notice", step=notice.step)
+            return Noticed(*base, cut(notice.kind, MAX_NAME), notice.step, cut(notice.text))
         case "goodbye":
             check_steps("goodbye", step=message.goodbye.step)
-            return SaidGoodbye(*base, message.goodbye.reason, message.goodbye.step)
+            return SaidGoodbye(*base, cut(message.goodbye.reason, MAX_NAME), message.goodbye.step)
     text = "the trainer reported something that this daemon does not know"
     return Noticed(*base, "unknown_report", 0, text)
 
 
 def _ended_from(result: session_pb2.ProgramResult, attempt: str, number: int) -> ProgramEnded:
     check_steps(f"result of program {result.id}", first_step=result.first_step)
-    if len(result.losses) > MAX_LOSSES:
-        raise InvalidTelemetry(
-            f"result of program {result.id}: {len(result.losses)} losses; at most {MAX_LOSSES}"
-        )
+    check_count(f"result of program {result.id}, losses", len(result.losses), MAX_LOSSES)
     return ProgramEnded(
         attempt,
         number,
         program=result.id,
         first_step=result.first_step,
         losses=tuple(result.losses),
-        stop_reason=result.stop_reason,
+        stop_reason=cut(result.stop_reason, MAX_NAME),
         branch=result.branch,
         wait_seconds=_wait(result.wait_seconds),
     )
@@ -80,15 +79,16 @@ def _fell_back_from(taken: session_pb2.FallbackTaken, attempt: str, number: int)
         program=taken.program,
         step=taken.step,
         branch=taken.branch,
-        reason=taken.reason,
+        reason=cut(taken.reason),
         wait_seconds=_wait(taken.wait_seconds),
     )
 
 
 def _request_from(request: session_pb2.Request, attempt: str, number: int) -> Requested | Noticed:
-    check_steps(f"request {request.kind!r}", step=request.step, steps=request.steps)
+    kind = cut(request.kind, MAX_NAME)
+    check_steps(f"request {kind!r}", step=request.step, steps=request.steps)
     if request.kind not in _REQUESTS:
-        text = f"the trainer asks for {request.kind!r}, which this daemon does not know"
+        text = f"the trainer asks for {kind!r}, which this daemon does not know"
         return Noticed(attempt, number, "unknown_request", request.step, text)
     return Requested(attempt, number, request.kind, request.step, request.steps)
 
@@ -105,6 +105,7 @@ def _receipt_from(message: model_pb2.Receipt) -> Receipt:
         InvalidTelemetry: a step or an LR that cannot be.
     """
     lrs = (*message.lrs_before, *message.lrs_after)
+    check_count(f"receipt of decision {message.decision_id}, LRs", len(lrs), 2 * MAX_GROUPS)
     if message.applied_step > MAX_STEP or not all(map(math.isfinite, lrs)):
         raise InvalidTelemetry(
             f"receipt of decision {message.decision_id}: applied_step {message.applied_step} and "
@@ -120,5 +121,5 @@ def _receipt_from(message: model_pb2.Receipt) -> Receipt:
         lrs_before=tuple(message.lrs_before),
         lrs_after=tuple(message.lrs_after),
         wait_seconds=_wait(message.wait_seconds),
-        detail=message.detail,
+        detail=cut(message.detail),
     )
