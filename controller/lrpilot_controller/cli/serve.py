@@ -34,6 +34,19 @@ from lrpilot_proto.rendezvous import default_storage, socket_path
     help="Drop a run N days after its last word. Default: never; old telemetry is thinned.",
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Serve metrics for Prometheus there. Default: none.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    help="Where; on another than loopback they are for everybody.",
+)
+@click.option(
     "--linger",
     type=click.FloatRange(min=0),
     metavar="S",
@@ -48,6 +61,8 @@ def serve(
     tokens: Path | None,
     config: Path | None,
     keep_days: float | None,
+    metrics_port: int | None,
+    metrics_host: str,
     linger: float | None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
@@ -66,6 +81,7 @@ def serve(
     directory = Path(storage).expanduser().absolute() if storage else default_storage()
     own = Address(path=socket_path(directory))
     address = Address.parse(listen) if listen else own
+    metrics = None if metrics_port is None else (metrics_host, metrics_port)
     # Imported here: a wrong option is told at once, without loading the server.
     from lrpilot_controller.server.daemon import DaemonOptions
     from lrpilot_controller.server.daemon import serve as run
@@ -76,12 +92,12 @@ def serve(
         entrance = Entrance.open(
             address, tokens_in(directory, tokens), tls_cert, tls_key, tls_client_ca
         )
-        options = DaemonOptions((own, address), directory, settings, linger, entrance)
+        options = DaemonOptions((own, address), directory, settings, linger, entrance, metrics)
     elif tls_cert or tls_key or tls_client_ca or tokens:
         raise ConfigError(
             f"--listen {address}: --tls-cert, --tls-key, --tls-client-ca and --tokens are for "
             "--listen HOST:PORT; a unix socket is its owner's alone"
         )
     else:
-        options = DaemonOptions((address,), directory, settings, linger)
+        options = DaemonOptions((address,), directory, settings, linger, metrics=metrics)
     asyncio.run(run(options))

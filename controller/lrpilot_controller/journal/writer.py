@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from lrpilot_controller.buckets import Buckets
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 from lrpilot_controller.journal.base import Entry, Journal, JournalEntryError, RunKey
 
@@ -54,6 +55,8 @@ class JournalWriter:
         self._waiting: deque[_Appending | _Call] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self.commits = Buckets()
+        self.failures = 0
         self._due = 0.0  # when the next transaction may begin
         self._thread = threading.Thread(target=self._run, name="lrpilot-journal", daemon=True)
         self._thread.start()
@@ -156,7 +159,9 @@ class JournalWriter:
     def _commit(self, group: list[_Appending]) -> None:
         results: list[list[int]] | JournalError
         try:
+            began = time.perf_counter()
             numbers = iter(self._journal.append([e for entries, _ in group for e in entries]))
+            self.commits.add(time.perf_counter() - began)
             results = [[next(numbers) for _ in entries] for entries, _ in group]
         except JournalEntryError as error:
             if len(group) > 1:
@@ -166,6 +171,7 @@ class JournalWriter:
                 return
             results = error
         except Exception as error:
+            self.failures += 1
             results = error if isinstance(error, JournalUnavailable) else _unavailable(error)
         _hand_back(group, results)
 

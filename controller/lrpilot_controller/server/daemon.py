@@ -71,6 +71,7 @@ class DaemonOptions:
         addresses: where it listens; the owner's unix socket is always one of them.
         linger_s: end that long after the last session; None: never.
         entrance: for an address on TCP; None: there is none.
+        metrics: host and port of the metrics; None: there are none.
     """
 
     addresses: tuple[Address, ...]
@@ -78,6 +79,7 @@ class DaemonOptions:
     config: Config
     linger_s: float | None = None
     entrance: "Entrance | None" = None
+    metrics: tuple[str, int] | None = None
 
 
 async def serve(options: DaemonOptions) -> None:
@@ -143,6 +145,11 @@ async def _serve(
     runs.listeners.append(watching.record)
     operator = OperatorServicer(journal, runs, watching, Vitals(journal, sessions).status)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]
+    if options.metrics is not None:
+        from lrpilot_controller.server.metrics import Parts, exposed
+
+        parts = Parts(journal, writer, runs, sessions, recorder, pace, watching)
+        running.enter_context(exposed(parts, *options.metrics))
     await runs.mark_lost()
     for address in options.addresses:
         _bind(server, address, entrance)

@@ -17,7 +17,7 @@ from lrpilot_controller.core.events import (
     Samples,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus
+from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, RunState
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
@@ -77,6 +77,14 @@ class LiveRun(Stateful):
         self.prior_asked = False
         self.recorded = 0
         self.unsaved = 0
+
+    @property
+    def doing(self) -> str:
+        """In a word of its state, what a run with a trainer does."""
+        view = self.engine.view
+        if view is not None and view.searching:
+            return RunState.SEARCHING
+        return RunState.FROZEN if view is not None and view.frozen else RunState.TRACKING
 
     @property
     def wants_prior(self) -> bool:

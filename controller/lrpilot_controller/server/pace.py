@@ -31,6 +31,16 @@ class FlushPace:
         self._busy = 0.0
         self._late = 0.0
 
+    @property
+    def busy(self) -> float:
+        """The share of one core that this process used lately."""
+        return self._busy
+
+    @property
+    def late_s(self) -> float:
+        """How late ticks came lately, in seconds."""
+        return max(0.0, self._late)
+
     def tick(self, busy: float, late_s: float) -> None:
         """Learn from a tick: the share of a core that was used since the last, and its delay."""
         self._busy += MEMORY * (busy - self._busy)

@@ -44,6 +44,10 @@ class Residents:
     def __len__(self) -> int:
         return len(self._runs)
 
+    def all(self) -> list[LiveRun]:
+        """Those that are in memory now. May be called by any thread."""
+        return list(self._runs.values())
+
     def find(self, key: RunKey) -> LiveRun | None:
         """A run, if it is in memory."""
         return self._runs.get(key)

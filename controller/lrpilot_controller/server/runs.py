@@ -8,6 +8,7 @@ where the old one stood, with the same decisions. Whatever the replay decides be
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -39,6 +40,7 @@ from lrpilot_controller.server.live import Link, LiveRun, admit, newer
 from lrpilot_controller.server.loading import DUE, WORTH, load, text_of
 from lrpilot_controller.server.priors import Priors, answer_of
 from lrpilot_controller.server.residents import Residents
+from lrpilot_controller.server.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,12 @@ class Runs:
         self._config = config
         self._priors = priors
         self._residents = Residents(self._load)
-        self.listeners: list[Listener] = []
+        self.tally = Tally()
+        self.listeners: list[Listener] = [self.tally.record]
+
+    def states(self) -> Counter[str]:
+        """How many runs have a trainer now, by what they do. May be called by any thread."""
+        return Counter(run.doing for run in self._residents.all() if run.link is not None)
 
     @property
     def generation(self) -> int:

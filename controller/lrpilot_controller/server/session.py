@@ -6,6 +6,7 @@ recorded. Messages of one session are handled in their order, one at a time.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -76,6 +77,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
                     name = session.name
         except (LRPilotError, DecodeError) as error:
             code, words = code_of(error), words_of(error)
+            self._runs.tally.sessions_refused[code.name] += 1
             text = f"session of {name} ({who.name}) refused: {words}"
             self._refusals.info(f"{who.name} {code}", text)
             await context.abort(code, words)
@@ -200,6 +202,7 @@ class _Session:
         first_report = max(run.next_report, hello.oldest_report) if hello.oldest_report else None
         order = Order(max(run.next_seq, hello.oldest_seq), first_report)
         async for message in requests:
+            began = time.perf_counter()
             match message.WhichOneof("body"):
                 case "telemetry":
                     samples = convert.samples_from(message.telemetry, attempt)
@@ -212,6 +215,7 @@ class _Session:
                 case "hello" if message.hello != hello:
                     raise InvalidTelemetry("a session has one Hello, its first message")
             self._send(Message())
+            self._runs.tally.acks.add(time.perf_counter() - began)
             await self._hold_back(message)
 
     async def _hold_back(self, message: session_pb2.TrainerMessage) -> None:

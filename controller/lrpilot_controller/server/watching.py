@@ -166,6 +166,11 @@ class Watching:
         self._all: _AllRuns | None = None
         self._ended: LRPilotError | None = None
 
+    @property
+    def watchers(self) -> int:
+        """How many watch now."""
+        return sum(channel.watchers for channel in self._channels())
+
     def record(self, run: RunKey, records: Sequence[Record]) -> None:
         """Says that these records were journaled; returns at once."""
         if (one := self._runs.get(run)) is not None:
@@ -234,7 +239,7 @@ class Watching:
     def _admit(self) -> None:
         if self._ended is not None:
             raise self._ended
-        if sum(channel.watchers for channel in self._channels()) >= MAX_WATCHERS:
+        if self.watchers >= MAX_WATCHERS:
             raise LimitReached(
                 f"{MAX_WATCHERS} people watch already, which is the most for one daemon: end a "
                 "`lrpilot watch`, or use `lrpilot show`"

@@ -66,8 +66,14 @@ class TrialRecorder:
         self._queue: queue.SimpleQueue[RunKey | None] = queue.SimpleQueue()
         self._pass = _Pass(storage, lock_timeout_s)
         self._retry_s = retry_s
+        self.faults = 0
         self._programs: dict[RunKey, int] = {}  # the newest, while it is not answered
         self._thread: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How often a run was named that was not looked at yet."""
+        return self._queue.qsize()
 
     def start(self, journal: Journal) -> None:
         """Catches up with every run of the journal, then follows; returns at once."""
@@ -122,6 +128,7 @@ class TrialRecorder:
                     self._pass.close()
                     _tell(error, self._pass.path, first=not faults)
                     faults, runs = faults + 1, None
+                    self.faults += 1
                     pause = min(self._retry_s * 2 ** (faults - 1), _LONGEST_PAUSE_S)
                     open_ = self._wait(pause)
                     continue
