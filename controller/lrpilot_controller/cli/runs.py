@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
-from lrpilot_controller.story import stories
+from lrpilot_controller.story import summaries
 
 
 @click.command()
@@ -16,24 +16,23 @@ from lrpilot_controller.story import stories
 def runs(project: str, storage: Path | None, as_json: bool) -> None:
     """List the runs in the journal, oldest first."""
     with journal_in(storage) as journal:
-        told = stories(journal, project)
+        told = summaries(journal, project)
     if as_json:
-        click.echo(json.dumps([story.summary() for story in told], indent=2))
+        click.echo(json.dumps([one.to_json() for one in told], indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("run", "state", "mode", "attempts", "step", "LR", "decisions", box=None)
-    for story in told:
-        lrs = ", ".join(f"{lr:.3g}" for lr in story.lrs)
-        changes = sum(d.applied_step is not None for d in story.decisions)
+    for one in told:
+        lrs = ", ".join(f"{lr:.3g}" for lr in one.lrs)
         table.add_row(
-            str(story.run),
-            story.state,
-            story.mode or "",
-            str(story.attempts),
-            str(story.step),
+            str(one.run),
+            one.state,
+            one.mode or "",
+            str(one.attempts),
+            str(one.step),
             lrs,
-            str(changes),
+            str(one.applied),
         )
     Console().print(table)

@@ -104,6 +104,21 @@ class Reader(Protocol):
         """
         ...
 
+    def across(
+        self, kinds: Collection[type], newest_of: Collection[type], count: int
+    ) -> Iterator[tuple[RunKey, list[Record]]]:
+        """Some records of every run that has any of them, run by run; quick for many runs.
+
+        Args:
+            kinds: All events of these classes,
+            newest_of: and of these others
+            count: the newest so many of each run; in one order.
+
+        Raises:
+            As `records`.
+        """
+        ...
+
 
 class Journal(Reader, Protocol):
     """Append-only events of many runs, numbered per run. Every method may be called by any thread.

@@ -66,6 +66,16 @@ class MemoryJournal(Journal):
         found = ((run, list(self.records(run, kinds=kinds))) for run in self.runs())
         return [(run, records[-1]) for run, records in found if records]
 
+    def across(
+        self, kinds: Collection[type], newest_of: Collection[type], count: int
+    ) -> Iterator[tuple[RunKey, list[Record]]]:
+        """See `Reader.across`."""
+        for run in self.runs():
+            found = [*self.records(run, kinds=kinds)]
+            found += [*self.records(run, kinds=newest_of)][-count:]
+            if found:
+                yield run, sorted(found, key=lambda record: record.n)
+
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
         """See `Journal.save_checkpoint`."""
         pack_text(state)

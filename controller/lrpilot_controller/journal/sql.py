@@ -3,10 +3,11 @@
 import heapq
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, select
 
 from lrpilot_controller.core.events import Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
-from lrpilot_controller.journal import shrinking, sqlite, states, tables
+from lrpilot_controller.journal import across, shrinking, sqlite, states, tables
 from lrpilot_controller.journal.base import (
     Checkpoint,
     Entry,
@@ -37,10 +38,9 @@ from lrpilot_controller.journal.codec import (
 )
 from lrpilot_controller.journal.opening import look, take_over
 
-_RECORD = ("n", "at", *Row.__slots__)
 _columns = attrgetter(*Row.__slots__)  # in the order of the table's columns
 
-_PAGE = 256  # rows per read: a reader never holds the database open while its caller thinks
+_PAGE = 64  # rows per read: a reader never holds the database open while its caller thinks
 
 
 @dataclass(slots=True)
@@ -147,23 +147,32 @@ class SqlJournal(Journal):
 
     def newest(self, kinds: Collection[type]) -> list[tuple[RunKey, Record]]:
         """See `Journal.newest`: a look at an index for each run."""
-        runs, events = tables.runs, tables.events
-        last = (
-            select(func.max(events.c.n))
-            .where(events.c.run_id == runs.c.id, events.c.kind.in_(kind_names(kinds)))
-            .correlate(runs)
-            .scalar_subquery()
-        )
-        query = (
-            select(runs.c.project, runs.c.name, *(events.c[name] for name in _RECORD))
-            .join(events, (events.c.run_id == runs.c.id) & (events.c.n == last))
-            .order_by(runs.c.id)
-        )
         with self._reading() as connection:
-            rows = connection.execute(query).all()
-        keyed = [(RunKey(project, name), row) for project, name, *row in rows]
-        found = [(run, self._record(run, *row)) for run, row in keyed]
-        return [(run, record) for run, record in found if record is not None]
+            rows = list(across.newest(connection, kind_names(kinds), 1))
+        return [(run, record) for run, record in self._decoded(rows)]
+
+    def across(
+        self, kinds: Collection[type], newest_of: Collection[type], count: int
+    ) -> Iterator[tuple[RunKey, list[Record]]]:
+        """See `Reader.across`."""
+        names, others = kind_names(kinds), kind_names(newest_of)
+        with self._reading() as connection:
+            parts = across.parts(connection)
+        for part in parts:
+            with self._reading() as connection:
+                rows = [
+                    *across.every(connection, names, part),
+                    *across.newest(connection, others, count, part),
+                ]
+            rows.sort(key=lambda row: (row.id, row.n))
+            for run, group in groupby(self._decoded(rows), key=itemgetter(0)):
+                yield run, [record for _, record in group]
+
+    def _decoded(self, rows: Iterable[Any]) -> Iterator[tuple[RunKey, Record]]:
+        for _, project, name, *row in rows:
+            run = RunKey(project, name)
+            if (record := self._record(run, *row)) is not None:
+                yield run, record
 
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
         """See `Journal.save_checkpoint`."""
@@ -250,7 +259,7 @@ class SqlJournal(Journal):
 
     def _range(self, head: _Head, after: int, kind: str | None) -> Iterator[Any]:
         query = (
-            select(*(tables.events.c[name] for name in _RECORD))
+            select(*(tables.events.c[name] for name in across.RECORD))
             .where(tables.events.c.run_id == head.id, tables.events.c.n <= head.last)
             .order_by(tables.events.c.n)
             .limit(_PAGE)

@@ -25,7 +25,7 @@ from lrpilot_controller.journal.base import Record
 
 STRETCH = 256  # samples; two of them are left
 AROUND = 256  # samples before and after evidence that stay
-MOST = 16_384  # items that are in memory at once
+MOST = 8192  # items that are in memory at once
 LONGEST = 64  # stretches in one coarse record
 VALIDATIONS = 32  # of a coarse record; up to so many stay one by one
 

@@ -21,7 +21,7 @@ from lrpilot_controller.server.codes import code_of, words_of
 from lrpilot_controller.server.identity import Role, current
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.watching import Watching
-from lrpilot_controller.story import find_run, stories, story_of
+from lrpilot_controller.story import find_run, story_of, summaries
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
 
 MAX_TEXT = 1000  # of a person's name or reason, in the journal for ever
@@ -64,7 +64,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     ) -> operator_pb2.ListRunsResponse:
         """Every run's summary."""
         try:
-            told = await asyncio.to_thread(stories, self._visible, request.project)
+            told = await asyncio.to_thread(summaries, self._visible, request.project)
         except LRPilotError as error:
             await context.abort(code_of(error), words_of(error))
         return operator_pb2.ListRunsResponse(runs=[tell_wire.summary_to(story) for story in told])

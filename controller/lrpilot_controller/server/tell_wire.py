@@ -5,12 +5,12 @@ from dataclasses import replace
 from lrpilot_controller.core.findings import SearchResult
 from lrpilot_controller.core.model import Outcome, Receipt
 from lrpilot_controller.server import convert
-from lrpilot_controller.story import DecisionTold, Progress, Story
+from lrpilot_controller.story import DecisionTold, Progress, Story, Summary
 from lrpilot_proto.v1 import model_pb2, operator_pb2
 
 
-def summary_to(story: Story) -> operator_pb2.RunSummary:
-    """The first keys of a story."""
+def summary_to(story: Story | Summary) -> operator_pb2.RunSummary:
+    """A run in a line."""
     return operator_pb2.RunSummary(
         run=model_pb2.RunName(project=story.run.project, name=story.run.name),
         state=f"RUN_STATE_{story.state.upper()}",

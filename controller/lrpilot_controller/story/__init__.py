@@ -2,7 +2,7 @@
 
 from lrpilot_controller.story.fold import tell
 from lrpilot_controller.story.following import Follower
-from lrpilot_controller.story.lookup import find_run, stories, story_of
+from lrpilot_controller.story.lookup import find_run, story_of, summaries
 from lrpilot_controller.story.model import (
     Cost,
     DecisionTold,
@@ -11,6 +11,7 @@ from lrpilot_controller.story.model import (
     Progress,
     Refusal,
     Story,
+    Summary,
 )
 
 __all__ = [
@@ -22,8 +23,9 @@ __all__ = [
     "Progress",
     "Refusal",
     "Story",
+    "Summary",
     "find_run",
-    "stories",
     "story_of",
+    "summaries",
     "tell",
 ]

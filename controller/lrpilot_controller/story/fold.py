@@ -34,6 +34,13 @@ from lrpilot_controller.story.thinned import ThinnedFold, train_rows
 
 _KEPT = 100  # newest refusals and notices
 
+OUTLINE = (
+    *(events.SessionOpened, events.SessionLost, events.SaidGoodbye, events.Commanded),
+    *(events.Decided, events.ReceiptArrived, events.OutcomeMeasured),
+    *(events.ProgramEnded, events.FellBack, events.SearchEnded),
+)
+"""What a story's summary depends on, beside the newest telemetry."""
+
 
 def tell(run: RunKey, records: Iterable[Record], *, points: int = 500) -> Story:
     """Folds a run's records into its story, in one pass and in memory bounded by the story's size.
@@ -239,6 +246,7 @@ class Fold:
         span = thinned.next_seq - thinned.first_seq
         train = train_rows(thinned, attempt.index)
         self._curve.extend_thinned(span, train)
+        self._loss = train[-1].loss if train else self._loss
         if self._alive(thinned.attempt) and train:
             self._step = max(self._step, train[-1].step + 1)
             self._apply(train[-1].step, thinned.rows.lrs[-1])

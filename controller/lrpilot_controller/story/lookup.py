@@ -1,13 +1,16 @@
 """Finds runs in a journal by what a person calls them, and tells their stories."""
 
 import difflib
+from collections.abc import Sequence
 
+from lrpilot_controller.core.events import Samples, Thinned
 from lrpilot_controller.errors import NotFound
-from lrpilot_controller.journal.base import Reader, RunKey
-from lrpilot_controller.story.fold import tell
-from lrpilot_controller.story.model import Story
+from lrpilot_controller.journal.base import Reader, Record, RunKey
+from lrpilot_controller.story.fold import OUTLINE, tell
+from lrpilot_controller.story.model import Story, Summary
 
 MAX_NAME = 401  # project/name
+NEWEST = 4  # records of telemetry: some of them may hold validations only
 
 
 def find_run(journal: Reader, text: str) -> RunKey:
@@ -41,7 +44,24 @@ def story_of(journal: Reader, text: str) -> Story:
     return tell(key, journal.records(key))
 
 
-def stories(journal: Reader, project: str = "") -> list[Story]:
-    """The stories of all runs, of one project where it is named."""
-    keys = [key for key in journal.runs() if not project or key.project == project]
-    return [tell(key, journal.records(key), points=4) for key in keys]
+def summaries(journal: Reader, project: str = "") -> list[Summary]:
+    """What there is to say of each run in a line, of one project's where it is named.
+
+    Reads the newest telemetry only, so that many long runs are told as soon as short ones.
+    """
+    told = []
+    for key, records in journal.across(OUTLINE, (Samples, Thinned), NEWEST):
+        if project in ("", key.project):
+            if not _says_where_it_is(records):
+                records = [*journal.records(key)]
+            told.append(Summary.of(tell(key, records, points=4)))
+    return told
+
+
+def _says_where_it_is(records: Sequence[Record]) -> bool:
+    """Whether there is a train loss in what was read, if there was any telemetry."""
+    parts = [r.event for r in records if isinstance(r.event, Samples | Thinned)]
+    columns = [
+        part.validation if isinstance(part, Samples) else part.rows.validation for part in parts
+    ]
+    return len(parts) < NEWEST or any(not all(column) for column in columns)

@@ -176,20 +176,9 @@ class Story:
     thinned: Thinning | None = None
     loss: float | None = None
 
-    def summary(self) -> dict[str, Any]:
-        """One line of `runs --json`."""
-        return {
-            "run": str(self.run),
-            "state": self.state.value,
-            "mode": self.mode and self.mode.value,
-            "attempts": self.attempts,
-            "step": self.step,
-            "lrs": to_plain(self.lrs),
-        }
-
     def to_json(self) -> dict[str, Any]:
         """`show --json`: strict JSON values; NaN and the infinities are strings."""
-        return self.summary() | {
+        return Summary.of(self).to_json() | {
             "telemetry": {"received": self.received, "dropped": self.dropped}
             | (self.thinned.to_json() if self.thinned else {}),
             "signals": to_plain(self.signals),
@@ -199,4 +188,41 @@ class Story:
             "notices": to_plain(self.notices),
             "commands": to_plain(self.commands),
             "search": to_plain(self.searches[-1] if self.searches else None),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in a line: the first fields of its story, and how many of its decisions were applied.
+
+    `loss` is the newest of the train loss; None before the first.
+    """
+
+    run: RunKey
+    state: RunState
+    mode: Mode | None
+    attempts: int
+    step: int
+    lrs: tuple[float, ...]
+    loss: float | None
+    applied: int
+
+    @classmethod
+    def of(cls, story: Story) -> "Summary":
+        """A story's summary."""
+        return cls(
+            *(story.run, story.state, story.mode, story.attempts, story.step, story.lrs),
+            loss=story.loss,
+            applied=sum(told.applied_step is not None for told in story.decisions),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of `runs --json`."""
+        return {
+            "run": str(self.run),
+            "state": self.state.value,
+            "mode": self.mode and self.mode.value,
+            "attempts": self.attempts,
+            "step": self.step,
+            "lrs": to_plain(self.lrs),
         }

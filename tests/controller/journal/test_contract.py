@@ -233,6 +233,20 @@ def test_a_checkpoint_is_text(journal: Journal) -> None:
     assert journal.checkpoint(A) is None
 
 
+def test_many_runs_are_read_across(journal: Journal) -> None:
+    """Of each run all records of some kinds and the newest of others, in one order."""
+    keys = [RunKey("many", str(i)) for i in range(450)]
+    for key in keys:
+        happened: list[Event] = [samples(0), lost(1), samples(4), samples(8), lost(2), samples(12)]
+        journal.append([(key, float(i), event) for i, event in enumerate(happened, 1)])
+    journal.append([(A, 1.0, Noticed("t", 1, "k", 0, ""))])
+    found = list(journal.across([SessionLost, Noticed], [Samples, Thinned], 2))
+    assert [key for key, _ in found] == [*keys, A]
+    assert {tuple(record.n for record in records) for _, records in found[:-1]} == {(2, 4, 5, 6)}
+    assert found[0][1] == [r for r in journal.records(keys[0]) if r.n in (2, 4, 5, 6)]
+    assert list(journal.across([SessionLost], [], 1))[-1][0] == keys[-1]
+
+
 def thinned(first: int, count: int, attempt: str = "t1") -> Thinned:
     """Of so many items the first and the last."""
     rows = replace(samples(first, 2, attempt), step=(first, first + count - 1))

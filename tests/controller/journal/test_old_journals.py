@@ -14,7 +14,7 @@ import pytest
 from lrpilot_controller.config import Config
 from lrpilot_controller.core.events import Decided
 from lrpilot_controller.journal import RunKey, SqlJournal
-from lrpilot_controller.story import stories
+from lrpilot_controller.story import story_of, summaries
 from lrpilot_controller.story.replay import check, compare
 
 OLD = Path(__file__).parent / "old"
@@ -46,8 +46,8 @@ def missing(then: Any, now: Any, where: str = "") -> list[str]:
 
 
 def test_the_story_of_each_run_is_what_it_was(journal: SqlJournal) -> None:
-    told = {story.run.name: story.to_json() for story in stories(journal, "old")}
-    assert list(told) == list(TOLD)
+    told = {run: story_of(journal, f"old/{run}").to_json() for run in TOLD}
+    assert [one.run.name for one in summaries(journal, "old")] == list(TOLD)
     assert missing(TOLD, told) == []
 
 

@@ -28,3 +28,10 @@ class Visible:
         if not self._identity.may_see(run.project):
             return iter(())
         return self._journal.records(run, after=after, kinds=kinds)
+
+    def across(
+        self, kinds: Collection[type], newest_of: Collection[type], count: int
+    ) -> Iterator[tuple[RunKey, list[Record]]]:
+        """Some records of every run that may be seen."""
+        found = self._journal.across(kinds, newest_of, count)
+        return ((run, records) for run, records in found if self._identity.may_see(run.project))
