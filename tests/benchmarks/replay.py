@@ -1,5 +1,8 @@
 """Fifty recorded runs, each replayed: the outputs come out again, byte by byte.
 
+Each is also loaded from states at random places in it, as a restarted daemon loads it: what comes
+out after such a place is the same as well.
+
 Simulated trainers on a daemon's runs and a journal on disk, and real trainings with a real daemon:
 healthy, diverging, searching, resumed, with daemons that are killed, and with a person's commands.
 Writes `results/replay.json` and prints a table.
@@ -16,7 +19,10 @@ from typing import Any
 from tests.benchmarks._report import save, table
 
 from support.recorded import Recorded, record_all, replayed
+from support.resumed import resumes
 from support.training import quiet_threads
+
+PLACES = 4  # in each run
 
 
 def main() -> dict[str, Any]:
@@ -29,7 +35,16 @@ def main() -> dict[str, Any]:
     rows.sort(key=lambda row: str(row["kind"]))
     kinds = [_sum(kind, list(group)) for kind, group in groupby(rows, lambda row: row["kind"])]
     everything = _sum("all", rows)
-    head = ("kind", "runs", "identical", "records", "outputs", "not recorded", "replay, s")
+    head = (
+        "kind",
+        "runs",
+        "identical",
+        "records",
+        "outputs",
+        "not recorded",
+        "from states",
+        "replay, s",
+    )
     table(
         "recorded runs, replayed: outputs that are byte-identical",
         head,
@@ -46,7 +61,8 @@ def _row(run: Recorded) -> dict[str, Any]:
     begin = time.perf_counter()
     checked = replayed(run)
     seconds = time.perf_counter() - begin
-    return {"kind": run.kind, "seconds": seconds, **checked.to_json()}
+    places = resumes(run, PLACES)  # AssertionError where an output differs
+    return {"kind": run.kind, "seconds": seconds, "places": places, **checked.to_json()}
 
 
 def _sum(kind: str, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -58,6 +74,7 @@ def _sum(kind: str, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "records": sum(row["records"] for row in rows),
         "outputs": sum(sum(row["outputs"].values()) for row in rows),
         "not_recorded": sum(len(row["not_recorded"]) for row in rows),
+        "loaded_from": sum(row["places"] for row in rows),
         "seconds": round(sum(row["seconds"] for row in rows), 3),
     }
 

@@ -24,12 +24,15 @@ from lrpilot_controller.core.events import (
     SessionLost,
     SessionOpened,
     SignalSeen,
+    Thinned,
 )
 from lrpilot_controller.core.model import DecisionStatus, Mode, Outcome, Verdict
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
-from lrpilot_controller.journal import Record, RunKey, SqlJournal
-from lrpilot_controller.story.replay import Check, check, compare
+from lrpilot_controller.errors import JournalError
+from lrpilot_controller.journal import MemoryJournal, Record, RunKey, SqlJournal
+from lrpilot_controller.story.replay import Check, check, compare, start_of
 from support.journaled import Journaled
+from support.resumed import states
 from support.searcher import Searcher
 from support.streams import ATTEMPT, Quadratic, Trainer, descent, events_of, explosion
 
@@ -299,3 +302,58 @@ def test_what_only_one_side_decided_has_a_row_of_its_own() -> None:
     assert not any(row.same for row in only_other + only_recorded)
     told = [row.to_json() for row in rows]
     assert json.dumps(told, allow_nan=False)
+
+
+# -- where old telemetry is thinned
+
+
+def thinned_after(count: int) -> tuple[MemoryJournal, list[tuple[int, str]]]:
+    """The rescued run, of which the first telemetry is thinned, and the states it could keep."""
+    journal = MemoryJournal()
+    journal.append([(KEY, record.at, record.event) for record in records(RESCUED)])
+    there = list(states(records(RESCUED)))
+    old = [r for r in journal.records(KEY) if isinstance(r.event, Samples)][:count]
+    first, last = old[0].event, old[-1].event
+    assert isinstance(first, Samples)
+    assert isinstance(last, Samples)
+    left = Thinned(first, (1,), last.next_seq, count, 256)
+    journal.thin(KEY, old[0].n, old[-1].n, left)
+    return journal, [(n, state) for n, state in there if n >= old[-1].n]
+
+
+def test_it_begins_with_the_oldest_state_after_what_is_thinned() -> None:
+    journal, after = thinned_after(12)
+    (n, state), (newer, other) = after[5], after[50]
+    journal.save_checkpoint(KEY, n, state)
+    journal.save_checkpoint(KEY, newer, other)
+    start = start_of(journal, KEY)
+    found = check(KEY, journal.records(KEY, after=start.after), start)
+    assert found.difference is None
+    assert found.missing == ()
+    assert found.to_json()["after_record"] == n
+    assert found.to_json()["thinned"] == 12
+    assert found.records == len(RESCUED) - n
+    start = start_of(journal, KEY)
+    rows = compare(KEY, journal.records(KEY, after=start.after), Config(), start)
+    assert rows
+    assert all(row.same for row in rows)
+
+
+@pytest.mark.parametrize("state", ["none", "older", "of another format"])
+def test_without_one_it_is_told_that_it_cannot_be_done(state: str) -> None:
+    journal, after = thinned_after(60)
+    n, text = after[3]
+    if state == "older":
+        journal.save_checkpoint(KEY, 2, text)
+    elif state != "none":
+        journal.save_checkpoint(KEY, n, text.replace('"format": "', '"format": "0'))
+    with pytest.raises(JournalError, match="cannot be replayed: its telemetry is thinned up to"):
+        start_of(journal, KEY)
+
+
+def test_whole_telemetry_is_replayed_from_the_first_record() -> None:
+    journal = MemoryJournal()
+    journal.append([(KEY, record.at, record.event) for record in records(RESCUED)])
+    n, state = list(states(records(RESCUED)))[-1]
+    journal.save_checkpoint(KEY, n, state)
+    assert start_of(journal, KEY).after == 0

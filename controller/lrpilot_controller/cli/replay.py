@@ -13,7 +13,15 @@ from lrpilot_controller.config import load_config
 from lrpilot_controller.core.events import Decided, Output, Refused, SignalSeen
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.story import find_run
-from lrpilot_controller.story.replay import Check, Row, check, compare, differing, made_json
+from lrpilot_controller.story.replay import (
+    Check,
+    Row,
+    check,
+    compare,
+    differing,
+    made_json,
+    start_of,
+)
 
 SHOWN = 6  # differences in a cell of the table
 NOT_THEIRS = (
@@ -37,7 +45,8 @@ def replay(run: str, storage: Path | None, config: Path | None, as_json: bool) -
 
     Without --config: says whether every recorded output (signals, decisions, outcomes) comes out
     again, byte by byte; exit status 1, with the first difference, where one does not. What a daemon
-    did not live to record is told, and is no difference.
+    did not live to record is told, and is no difference. Where old telemetry is thinned it begins
+    with the oldest kept state after that.
 
     With --config FILE: signals, decisions and refusals that other settings would have changed, the
     recorded ones beside the others.
@@ -45,13 +54,15 @@ def replay(run: str, storage: Path | None, config: Path | None, as_json: bool) -
     if config is None:
         with journal_in(storage) as journal:
             key = find_run(journal, run)
-            found = check(key, journal.records(key))
+            start = start_of(journal, key)
+            found = check(key, journal.records(key, after=start.after), start)
         click.echo(json.dumps(found.to_json(), indent=2) if as_json else _checked(found))
         sys.exit(found.difference is not None)
     other = load_config(config)
     with journal_in(storage) as journal:
         key = find_run(journal, run)
-        rows = compare(key, journal.records(key), other)
+        start = start_of(journal, key)
+        rows = compare(key, journal.records(key, after=start.after), other, start)
     if as_json:
         told = {"run": str(key), "note": NOT_THEIRS, "rows": [row.to_json() for row in rows]}
         click.echo(json.dumps(told, indent=2))
@@ -63,6 +74,11 @@ def _checked(found: Check) -> str:
     kinds = ", ".join(f"{kind} {count}" for kind, count in found.outputs.items())
     total = sum(found.outputs.values())
     head = f"{found.run}: {found.records} records, {total} outputs" + f" ({kinds})" * bool(kinds)
+    if (gone := found.thinned) is not None:
+        head += (
+            f", from the state after record {found.after} on ({gone.count} losses between steps "
+            f"{gone.first_step} and {gone.last_step} are thinned)"
+        )
     if (difference := found.difference) is not None:
         once, again = difference.recorded, difference.replayed
         lines = [

@@ -15,6 +15,7 @@ from lrpilot_controller.core.detectors import Detectors
 from lrpilot_controller.core.events import (
     Commanded,
     Configured,
+    Event,
     FellBack,
     Input,
     Noticed,
@@ -35,6 +36,7 @@ from lrpilot_controller.core.plain import from_plain, to_plain
 from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
+from lrpilot_controller.core.recall import Recall
 from lrpilot_controller.core.searches import Searches
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.state import Stateful
@@ -107,6 +109,22 @@ class Engine:
         elif self._live is not None and self._live.concerns(event):
             self._live.take(event, out)
         return out
+
+    def recall(self, event: Event) -> None:
+        """Follow the next record of a run of which not all telemetry is left; see `Recall`."""
+        if isinstance(event, Configured):
+            self._configure(event.settings)
+        elif isinstance(event, SessionOpened):
+            self._open(event.attempt, [])
+        elif self._live is not None and self._live.concerns(event):
+            if isinstance(event, Requested) and event.kind == "finish":
+                self._live.take(event, [])  # the trainer's own doing
+            else:
+                self._live.recall.take(event)
+
+    def recalled(self) -> list[Output]:
+        """There are no more records; what cannot be gone on with, and is over."""
+        return self._live.recall.end() if self._live else []
 
     def _configure(self, settings: CoreSettings) -> None:
         self._settings, self._policy = settings, self._make_policy(settings)
@@ -187,6 +205,7 @@ class _Live(Stateful):
         self.watch = watch
         self.searches = Searches(view, self.watch, desk, settings)
         self.commands = Commands(view, self.watch, self.searches, desk)
+        self.recall = Recall(view, self.watch, self.searches, desk)
         self._desk = desk
         self._settings = settings
         view.reactions = settings.reactions_for(view.attempt)
@@ -214,7 +233,7 @@ class _Live(Stateful):
         if not mode.acts:
             self.searches.abandon(f"the run's mode is {mode} now", out)
 
-    def concerns(self, event: Input) -> bool:
+    def concerns(self, event: Event) -> bool:
         """Whether an event is of this attempt, or of the run as a whole."""
         return getattr(event, "attempt", self.view.attempt.id) == self.view.attempt.id
 

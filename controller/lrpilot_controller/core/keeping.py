@@ -34,6 +34,10 @@ class Keeping(Stateful):
         """What went wrong began at `step`: the state before it needs no further proof."""
         self._tell(self._snapshots.prove_before(step), out)
 
+    def recall(self, snapshot: int) -> None:
+        """This one was proven, as the records say."""
+        self._tell(self._snapshots.prove(snapshot), [])
+
     def lost(self) -> None:
         """The trainer cannot go back to the snapshot that it was told to."""
         self._view.snapshot = None

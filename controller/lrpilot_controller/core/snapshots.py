@@ -56,6 +56,11 @@ class Snapshots(Stateful):
         older = self._pending is not None and self._pending.step <= step
         return self._prove() if older else None
 
+    def prove(self, snapshot: int) -> int | None:
+        """It was proven, as is known from elsewhere; its id, if it waited."""
+        waits = self._pending is not None and self._pending.id == snapshot
+        return self._prove() if waits else None
+
     def _prove(self) -> int:
         assert self._pending is not None
         self.proven, self._pending = self._pending, None

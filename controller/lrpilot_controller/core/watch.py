@@ -127,6 +127,15 @@ class Watch(Stateful):
         """The trainer holds a snapshot of the state that training is in."""
         self._keeping.kept(event, self._detectors.state_dict(), proven=proven)
 
+    def recall_loss(self, step: int, loss: float, *, validation: bool) -> None:
+        """Show the detectors a loss, and do not hear what they say."""
+        train, value = (None, loss) if validation else (loss, None)
+        self._detectors.update(step, train, value, self._view.lr)
+
+    def recall_proof(self, snapshot: int) -> None:
+        """A snapshot was proven, as the records say."""
+        self._keeping.recall(snapshot)
+
     def answered(self, decision: Decision, receipt: Receipt, out: list[Output]) -> None:
         """The trainer answered a decision about a signal."""
         view = self._view

@@ -8,6 +8,7 @@ from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import (
     Configured,
     Decided,
+    Event,
     Input,
     Output,
     PriorAnswered,
@@ -16,6 +17,7 @@ from lrpilot_controller.core.events import (
     SaidGoodbye,
     Samples,
     SessionOpened,
+    Thinned,
 )
 from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, RunState
 from lrpilot_controller.core.settings import CoreSettings
@@ -105,6 +107,17 @@ class LiveRun(Stateful):
 
     def take(self, event: Input) -> list[Output]:
         """Feed an input that the journal holds, and keep the books of what was delivered."""
+        self._book(event)
+        return self.engine.feed(event)
+
+    def recall(self, event: Event) -> None:
+        """Follow a record of a run of which not all telemetry is left."""
+        self._book(event)
+        if isinstance(event, Output):
+            self.made(event)
+        self.engine.recall(event)
+
+    def _book(self, event: Event) -> None:
         self.unsaved += EVENT
         match event:
             case Configured(settings):
@@ -116,9 +129,10 @@ class LiveRun(Stateful):
                 self.next_seq = max(self.next_seq, event.next_seq)
             case PriorAnswered() if self._mine(event.attempt):
                 self.prior_asked = True
+            case Thinned() if self._mine(event.attempt):
+                self.next_seq = max(self.next_seq, event.next_seq)
             case _ if isinstance(event, Report) and self._mine(event.attempt):
                 self._report(event)
-        return self.engine.feed(event)
 
     def made(self, output: Output) -> None:
         """Keep the books of an output that the journal holds."""

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from lrpilot_controller.core.engine import Engine, OtherFormat
-from lrpilot_controller.core.events import Decided, Output
+from lrpilot_controller.core.events import Decided, Output, Thinned
 from lrpilot_controller.core.replay import Replay
 from lrpilot_controller.journal.base import Checkpoint, Journal, JournalCorrupt, RunKey
 from lrpilot_controller.journal.codec import identical
@@ -32,6 +32,18 @@ def text_of(run: LiveRun) -> str | None:
     return json.dumps({"books": run.state_dict(), "engine": engine})
 
 
+def engine_in(text: str) -> Engine:
+    """An engine in the state of a run that `text_of` gave.
+
+    Raises:
+        OtherFormat: another version wrote it.
+        ValueError, KeyError, TypeError: it is damaged.
+    """
+    engine = Engine(make_detectors=make_detectors)
+    engine.restore(json.loads(text)["engine"])
+    return engine
+
+
 def load(journal: Journal, key: RunKey) -> tuple[LiveRun, list[Output]]:
     """The run, and the outputs that the journal does not hold yet.
 
@@ -41,6 +53,8 @@ def load(journal: Journal, key: RunKey) -> tuple[LiveRun, list[Output]]:
     run = _from_checkpoint(journal, key) or _new(key)
     replay = Replay(run.take)
     for record in journal.records(key, after=run.recorded):
+        if isinstance(record.event, Thinned):
+            return _recalled(journal, key, record.n)
         replay.take(record.n, record.event)
         run.recorded = record.n
         if isinstance(record.event, Output):
@@ -59,6 +73,21 @@ def load(journal: Journal, key: RunKey) -> tuple[LiveRun, list[Output]]:
         )
         return run, []
     return run, [made.output for made in replay.missing()]
+
+
+def _recalled(journal: Journal, key: RunKey, thinned: int) -> tuple[LiveRun, list[Output]]:
+    """The run as far as its records tell it, where telemetry that a replay needs is thinned."""
+    log.warning(
+        "run %s: its telemetry is thinned up to record %d, and no state after that can be used: "
+        "its detectors begin anew on what is left, all else goes on from the records",
+        key,
+        thinned,
+    )
+    run = _from_checkpoint(journal, key) or _new(key)
+    for record in journal.records(key, after=run.recorded):
+        run.recall(record.event)
+        run.recorded = record.n
+    return run, run.engine.recalled()
 
 
 def _new(key: RunKey) -> LiveRun:
@@ -93,8 +122,7 @@ def _restored(key: RunKey, found: Checkpoint) -> LiveRun:
         ValueError, KeyError, TypeError: it is damaged.
     """
     state: dict[str, Any] = json.loads(found.state)
-    run = _new(key)
-    run.engine.restore(state["engine"])
+    run = LiveRun(key, engine_in(found.state))
     run.load_state_dict(state["books"])
     run.recorded = found.n
     return run

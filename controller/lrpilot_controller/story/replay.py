@@ -17,12 +17,17 @@ from lrpilot_controller.core.events import (
     Refused,
     SessionOpened,
     SignalSeen,
+    Thinned,
 )
 from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.replay import Difference, Made, Replay
-from lrpilot_controller.journal.base import Record, RunKey
+from lrpilot_controller.errors import JournalError
+from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.journal.codec import identical, kind_names
 from lrpilot_controller.plugins import make_detectors
+from lrpilot_controller.server.loading import engine_in
+from lrpilot_controller.story.model import Thinning
+from lrpilot_controller.story.thinned import ThinnedFold
 
 ROW_KINDS = (SignalSeen, Decided, Refused)
 """What a comparison is about, in the order of one step."""
@@ -33,7 +38,10 @@ class Check:
     """Whether a journal's outputs are what its inputs give.
 
     Attributes:
-        records: how many were read.
+        records: how many were replayed.
+        after: the record from whose kept state it went on, where older telemetry is thinned; 0:
+            from the first record.
+        thinned: what is; None where nothing is.
         outputs: how many of them are outputs, by their kind.
         difference: the first one; None where every recorded output came out again, byte by byte.
         missing: outputs that the journal does not hold yet: the daemon died before it wrote them,
@@ -45,10 +53,13 @@ class Check:
     outputs: Mapping[str, int]
     difference: Difference | None
     missing: tuple[Made, ...]
+    after: int = 0
+    thinned: Thinning | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `replay --json` prints."""
         found = self.difference
+        began = {"after_record": self.after} | self.thinned.to_json() if self.thinned else {}
         return {
             "run": str(self.run),
             "records": self.records,
@@ -61,6 +72,7 @@ class Check:
                 "replayed": found.replayed and made_json(found.replayed),
             },
             "not_recorded": [made_json(made) for made in self.missing],
+            **began,
         }
 
 
@@ -83,24 +95,69 @@ class Row:
         }
 
 
-def check(run: RunKey, records: Iterable[Record]) -> Check:
-    """Replay a run's records; the settings that its daemon had are among them."""
-    replay = Replay(Engine(make_detectors=make_detectors).feed)
+@dataclass(frozen=True, slots=True)
+class Start:
+    """From where a run can be replayed: an engine, and the record after which it goes on.
+
+    `thinned` is the telemetry before that which is no longer there.
+    """
+
+    engine: Engine
+    after: int = 0
+    thinned: Thinning | None = None
+
+
+def start_of(journal: Journal, run: RunKey) -> Start:
+    """The first record, or the oldest kept state after which all of the telemetry is there.
+
+    Raises:
+        JournalError: some is thinned, and there is no such state that this version can use.
+    """
+    fold, last = ThinnedFold(), 0
+    for record in journal.records(run, kinds=[Thinned]):
+        if isinstance(record.event, Thinned):
+            fold.take(record.event)
+            last = record.n
+    if fold.told is None:
+        return Start(Engine(make_detectors=make_detectors))
+    found, before = None, None
+    while (state := journal.checkpoint(run, before=before)) and state.n >= last:
+        found, before = state, state.n - 1
+    why = "no state after that is kept"
+    if found is not None:
+        try:
+            return Start(engine_in(found.state), found.n, fold.told)
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"the state after record {found.n} cannot be used ({error})"
+    raise JournalError(
+        f"run {run} cannot be replayed: its telemetry is thinned up to record {last}, and {why}; "
+        "what was recorded is still in `lrpilot show`"
+    )
+
+
+def check(run: RunKey, records: Iterable[Record], start: Start | None = None) -> Check:
+    """Replay a run's records, those after `start`; its daemon's settings are among them."""
+    start = start or Start(Engine(make_detectors=make_detectors))
+    replay = Replay(start.engine.feed)
     for record in records:
         replay.take(record.n, record.event)
     difference = replay.difference(identical)
     missing = () if difference else tuple(replay.missing())
     kinds = Counter(kind_of(made.output) for made in replay.recorded)
-    return Check(run, replay.records, kinds, difference, missing)
+    return Check(run, replay.records, kinds, difference, missing, start.after, start.thinned)
 
 
-def compare(run: RunKey, records: Iterable[Record], config: Config) -> list[Row]:
+def compare(
+    run: RunKey, records: Iterable[Record], config: Config, start: Start | None = None
+) -> list[Row]:
     """A run's signals, decisions and refusals, beside those of a replay with other settings.
 
     The inputs stay those of the recorded run, losses and the trainer's answers, also after the
     first difference. What the training code asked for stays too, within the other limits.
     """
-    replay = Replay(Engine(config.settings_of(run), make_detectors=make_detectors).feed)
+    start = start or Start(Engine(make_detectors=make_detectors))
+    start.engine.feed(Configured(config.settings_of(run)))
+    replay = Replay(start.engine.feed)
     for record in records:
         replay.take(record.n, _under(config, run, record.event))
     recorded, other = _by_step(replay.recorded), _by_step(replay.replayed)

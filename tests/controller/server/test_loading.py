@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from lrpilot_controller.core.events import Decided, SessionLost
-from lrpilot_controller.core.model import Action, Decision
+from lrpilot_controller.core.events import (
+    Commanded,
+    Decided,
+    Resolved,
+    Samples,
+    SearchEnded,
+    SessionLost,
+    Thinned,
+)
+from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode
 from lrpilot_controller.journal import MemoryJournal, Record, SqlJournal
 from lrpilot_controller.journal.base import Checkpoint
 from lrpilot_controller.server import runs
 from lrpilot_controller.server.loading import load, text_of
 from support.recorded import Simulation, replayed, simulate, simulations
 from support.resumed import KEY, load_from, states
-from support.streams import ATTEMPT, Quadratic, events_of
+from support.streams import ATTEMPT, Quadratic, Trainer, descent, events_of, explosion
 
 
 def records() -> list[Record]:
@@ -153,3 +161,77 @@ def test_states_at_every_turn_change_nothing(
     kept = journal.checkpoint(recorded.key)
     journal.close()
     assert isinstance(kept, Checkpoint)
+
+
+# -- telemetry that is thinned, and no state of it
+
+
+def thinned(found: Sequence[Record], kept: int) -> MemoryJournal:
+    """Their journal, of which all but the newest telemetry of each attempt is thinned."""
+    journal = journal_of(found)
+    columns = ("validation", "step", "branch", "program", "loss")
+    for attempt in {r.event.attempt for r in found if isinstance(r.event, Samples)}:
+        old = [
+            (r.n, r.event)
+            for r in found
+            if isinstance(r.event, Samples) and r.event.attempt == attempt
+        ][:-kept]
+        if not old:
+            continue
+        (first, begin), (last, end) = old[0], old[-1]
+        ends = {name: getattr(begin, name)[:1] + getattr(end, name)[-1:] for name in columns}
+        rows = replace(begin, lrs=(begin.lrs[0], end.lrs[-1]), **ends)
+        train = sum(len(samples.step) for _, samples in old)
+        seq = (begin.first_seq, end.next_seq - 1)
+        journal.thin(KEY, first, last, Thinned(rows, seq, end.next_seq, train, 256))
+    return journal
+
+
+def recorded_by(one: Simulation, folder: Path) -> list[Record]:
+    recorded = simulate(one, folder)
+    journal = SqlJournal.open(folder / "journal.db", readonly=True)
+    found = list(journal.records(recorded.key))
+    journal.close()
+    return found
+
+
+@pytest.mark.parametrize("one", ones(), ids=lambda one: one.kind)
+@pytest.mark.parametrize("kept", [1, 30])
+def test_without_a_state_a_thinned_run_goes_on_from_its_records(
+    one: Simulation, kept: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = recorded_by(one, tmp_path)
+    whole, _ = load(journal_of(found), KEY)
+    run, more = load(thinned(found, kept), KEY)
+    assert caplog.text.count("demo/run: its telemetry is thinned") == 1
+    assert run.state_dict() == whole.state_dict()
+    assert run.recorded == whole.recorded
+    view, known = run.engine.view, whole.engine.view
+    assert view is not None
+    assert known is not None
+    assert (view.plan, view.branch, view.frozen) == (known.plan, known.branch, known.frozen)
+    assert (view.step, view.lr, view.rollbacks) == (known.step, known.lr, known.rollbacks)
+    assert [type(output) for output in more] == [SearchEnded] * (whole.engine.state() is None)
+    numbers = [r.event.decision.id for r in found if isinstance(r.event, Decided)]
+    assert text_of(run) is not None
+    assert run.engine.state()["desk"]["_last"] == max(numbers)  # type: ignore[index]
+
+
+def test_a_thinned_run_that_waits_for_a_person_waits_no_longer() -> None:
+    run = Trainer(replace(ATTEMPT, mode=Mode.ADVISE))
+    run.snapshot(1, proven=True)
+    for losses in (descent(200), explosion(20), explosion(2)):
+        run.train(losses)
+    found = [Record(n, float(n), event) for n, event in enumerate(events_of(run), 1)]
+    loaded, more = load(thinned(found, 1), KEY)
+    (decision,) = run.decisions
+    assert more == [Resolved(decision.id, DecisionStatus.EXPIRED)]
+    again = loaded.take(Commanded("set_lr", "ann", "", lr=0.01))
+    assert [o.decision.id for o in again if isinstance(o, Decided)] == [decision.id + 1]
+
+
+def test_a_state_above_what_is_thinned_makes_it_whole() -> None:
+    journal = thinned(RECORDS, 30)
+    n, state = STATES[-20]
+    journal.save_checkpoint(KEY, n, state)
+    assert text_of(load(journal, KEY)[0]) == text_of(load(journal_of(), KEY)[0])
