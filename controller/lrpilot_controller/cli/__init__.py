@@ -25,6 +25,7 @@ COMMANDS = {
     "backup": "copy the journal and the trials, beside a running daemon",
     "token": "make, list, renew and revoke tokens, for a daemon on TCP",
     "certificate": "make a certificate for a daemon on TCP, for a first try",
+    "doctor": "look at what goes wrong for people, and say what to do",
     "demo": "a run with an LR 30x too high, alone and under LRPilot",
 }
 # What people ask of a run is one module.
