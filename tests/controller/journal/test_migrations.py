@@ -13,10 +13,13 @@ import pytest
 
 import lrpilot_controller
 from lrpilot_controller.core.events import SessionLost
-from lrpilot_controller.journal import Checkpoint, Record, RunKey, SqlJournal, migrations, tables
+from lrpilot_controller.journal import Checkpoint, RunKey, SqlJournal, migrations, tables
+from lrpilot_controller.journal.codec import Row, encode
 
-OLD = {1: Path(__file__).parent / "old" / "before_signals.db"}  # `old/README.md` says how made
-RUN = RunKey("old", "guarded")
+FILES = Path(__file__).parent / "old"  # its README.md says how each was made
+OLD = {1: FILES / "before_signals.db", 2: FILES / "long_runs.db"}
+RUNS = {1: RunKey("old", "guarded"), 2: RunKey("old", "thinned")}
+RUN = RUNS[1]
 LOST = SessionLost("t1")
 
 
@@ -36,41 +39,52 @@ def version_of(path: Path) -> int:
         return int(connection.execute("SELECT schema_version FROM meta").fetchone()[0])
 
 
-def records_in(path: Path) -> dict[RunKey, list[Record]]:
+Kept = dict[RunKey, list[tuple[int, float, Row]]]
+"""Records with their events as bytes: a NaN is not equal to itself."""
+
+
+def records_of(journal: SqlJournal) -> Kept:
+    return {
+        key: [(r.n, r.at, encode(r.event)) for r in journal.records(key)] for key in journal.runs()
+    }
+
+
+def records_in(path: Path) -> Kept:
     journal = SqlJournal.open(path, readonly=True)
     try:
-        return {key: list(journal.records(key)) for key in journal.runs()}
+        return records_of(journal)
     finally:
         journal.close()
 
 
 def test_a_file_of_every_version_is_kept() -> None:
-    assert {number: version_of(path) for number, path in OLD.items()} == {n: n for n in OLD}
-    assert set(OLD) >= set(migrations.STEPS)
-    assert max(migrations.STEPS) + 1 == tables.SCHEMA_VERSION
+    assert {version_of(path): number for number, path in OLD.items()} == {n: n for n in OLD}
+    assert set(OLD) == set(range(1, tables.SCHEMA_VERSION + 1))
+    assert set(migrations.STEPS) == set(range(1, tables.SCHEMA_VERSION))
 
 
 def test_reading_leaves_it_as_it_is(old: Path, version: int) -> None:
     before = old.read_bytes()
     assert all(records_in(old).values())
     journal = SqlJournal.open(old, readonly=True)
-    assert journal.checkpoint(RUN) is None
+    assert (journal.checkpoint(RUNS[version]) is None) == (version < 2)
+    assert len(journal.last_seen()) == len(journal.runs())
     journal.close()
     assert old.read_bytes() == before
 
 
-def test_it_is_migrated_with_the_same_records_and_appended_to(old: Path) -> None:
-    before = records_in(old)
+def test_it_is_migrated_with_the_same_records_and_appended_to(old: Path, version: int) -> None:
+    run, before = RUNS[version], records_in(old)
     journal = SqlJournal.open(old)
     assert version_of(old) == tables.SCHEMA_VERSION
-    assert {key: list(journal.records(key)) for key in journal.runs()} == before
-    last = before[RUN][-1].n
-    assert journal.append([(RUN, 7.0, LOST)]) == [last + 1]
-    journal.save_checkpoint(RUN, last + 1, "state")
+    assert records_of(journal) == before
+    last, _, _ = before[run][-1]
+    assert journal.append([(run, 7.0, LOST)]) == [last + 1]
+    journal.save_checkpoint(run, last + 1, "state")
     journal.close()
-    assert records_in(old) == before | {RUN: [*before[RUN], Record(last + 1, 7.0, LOST)]}
+    assert records_in(old) == before | {run: [*before[run], (last + 1, 7.0, encode(LOST))]}
     reader = SqlJournal.open(old, readonly=True)
-    assert reader.checkpoint(RUN) == Checkpoint(last + 1, 7.0, "state")
+    assert reader.checkpoint(run) == Checkpoint(last + 1, 7.0, "state")
     reader.close()
 
 
@@ -134,6 +148,6 @@ def test_a_migration_that_is_killed_leaves_the_old_version_or_the_new(
     assert "half_way" not in {name for name, *_ in shape(old)}
     assert records_in(old) == before
     journal = SqlJournal.open(old)  # by the next daemon
-    assert journal.append([(RUN, 7.0, LOST)]) == [before[RUN][-1].n + 1]
+    assert journal.append([(RUN, 7.0, LOST)]) == [before[RUN][-1][0] + 1]
     journal.close()
     assert version_of(old) == tables.SCHEMA_VERSION

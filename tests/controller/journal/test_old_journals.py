@@ -62,3 +62,12 @@ def test_each_run_can_be_replayed_whatever_another_version_decides(
     assert found.outputs["decision"] == len(TOLD[run]["decisions"])
     rows = compare(key, records, Config())
     assert sum(isinstance(row.recorded, Decided) for row in rows) == found.outputs["decision"]
+
+
+def test_the_story_of_a_thinned_run_is_what_it_was(tmp_path: Path) -> None:
+    told: dict[str, Any] = json.loads((OLD / "long_runs.json").read_text())
+    path = Path(shutil.copy(OLD / "long_runs.db", tmp_path / "journal.db"))
+    journal = SqlJournal.open(path, readonly=True)
+    assert missing(told, {run: story_of(journal, run).to_json() for run in told}) == []
+    journal.close()
+    assert told["thinned"]["telemetry"]["thinned"] == 4501
