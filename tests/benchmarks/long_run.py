@@ -6,6 +6,7 @@ time as fast as the daemon takes them. Linux only. Writes `results/long_run.json
 
 import asyncio
 import random
+import resource
 import struct
 import tempfile
 import time
@@ -56,8 +57,8 @@ def main() -> dict[str, Any]:
     )
     table(
         "answers after that, beside the daemon (medians, with the start of the command)",
-        ("command", "seconds"),
-        [(a["command"], a["seconds"]) for a in answers],
+        ("command", "seconds", "of CPU time"),
+        [(a["command"], a["seconds"], a["cpu_s"]) for a in answers],
     )
     print(f"of one job: {telemetry}")
     grown = marks[-1]["rss_mib"] / marks[0]["rss_mib"] - 1
@@ -140,13 +141,23 @@ def _mark(daemon: Daemon, total: int, rate: float) -> dict[str, Any]:
 
 def _ask(daemon: Daemon, command: str) -> dict[str, Any]:
     arguments = [] if command == "runs" else [_name(0)]
-    took, said = [], ""
+    took, used, said = [], [], ""
     for _ in range(ASKED):
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), _children_cpu_s()
         said = cli(command, *arguments, "--storage", daemon.storage).stdout
         took.append(time.perf_counter() - begin)
-    lines = [line for line in said.splitlines() if "thinned" in line]
-    return {"command": command, "seconds": round(middle(took), 3), "said": lines}
+        used.append(_children_cpu_s() - cpu)
+    return {
+        "command": command,
+        "seconds": round(middle(took), 3),
+        "cpu_s": round(middle(used), 3),
+        "said": [line for line in said.splitlines() if "thinned" in line],
+    }
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
