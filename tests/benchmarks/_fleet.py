@@ -34,6 +34,8 @@ CURVES = 8
 # What the client's own CPU time per flush is, about; it enters into the pace of flushes.
 FLUSH_COST_S = 100e-6
 OPENINGS_PER_S = 100
+OPENING_S = 30.0
+TRIES, CONNECT_S = 5, 3.0
 # Beyond the eager second, in which flushes are more frequent than later.
 SETTLE_S = EAGER_S + 1.0
 
@@ -113,16 +115,24 @@ class Job:
 
     async def run(self, ready: asyncio.Event) -> None:
         """Train until cancelled."""
-        async with grpc.aio.insecure_channel(self._fleet.address, options=OPTIONS) as channel:
-            call = session_pb2_grpc.SessionServiceStub(channel).Session()
-            await call.write(hello(self._name))
-            assert (await call.read()).WhichOneof("body") == "welcome"
-            ready.set()
-            listening = asyncio.create_task(self._listen(call))
-            try:
-                await self._train(call)
-            finally:
-                listening.cancel()
+        for _ in range(TRIES):
+            async with grpc.aio.insecure_channel(self._fleet.address, options=OPTIONS) as channel:
+                try:
+                    await asyncio.wait_for(channel.channel_ready(), CONNECT_S)
+                except TimeoutError:
+                    self._fleet.reconnects += 1  # as the client would
+                    continue
+                await self._hold(session_pb2_grpc.SessionServiceStub(channel).Session(), ready)
+
+    async def _hold(self, call: Any, ready: asyncio.Event) -> None:
+        await call.write(hello(self._name))
+        assert (await call.read()).WhichOneof("body") == "welcome"
+        ready.set()
+        listening = asyncio.create_task(self._listen(call))
+        try:
+            await self._train(call)
+        finally:
+            listening.cancel()
 
     async def _train(self, call: Any) -> None:
         start = time.monotonic()
@@ -192,6 +202,7 @@ class Fleet:
         self.address = address
         self.curves = descents()
         self.latencies: list[float] = []
+        self.reconnects = 0
         self.sent = 0
         self.samples = 0
         self.flush_ms = 0  # as the daemon asked last
@@ -204,7 +215,14 @@ class Fleet:
         for job in self._jobs:
             ready = asyncio.Event()
             tasks.append(asyncio.create_task(job.run(ready)))
-            await asyncio.gather(ready.wait(), asyncio.sleep(1 / OPENINGS_PER_S))
+            opened = asyncio.create_task(ready.wait())
+            await asyncio.sleep(1 / OPENINGS_PER_S)
+            await asyncio.wait(
+                [opened, tasks[-1]], timeout=OPENING_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not ready.is_set():
+                opened.cancel()
+                raise RuntimeError(f"job {len(tasks)} was not welcomed: {tasks[-1]}")
         await asyncio.sleep(SETTLE_S)
         print(json.dumps({"jobs": len(tasks)}), flush=True)
         while True:
@@ -225,6 +243,7 @@ class Fleet:
             "messages_per_s": round(self.sent / took, 1),
             "samples_per_s": round(self.samples / took),
             "flush_ms": self.flush_ms,
+            "reconnects": self.reconnects,
             "ack_p50_ms": round(1000 * percentile(found, 0.5), 2),
             "ack_p99_ms": round(1000 * percentile(found, 0.99), 2),
             "acks": len(self.latencies),

@@ -273,8 +273,8 @@ class _Live(Stateful):
         self.searches.abandon("the attempt ended", out)
 
     def _sample(self, samples: Samples, out: list[Output]) -> None:
-        view = self.view
-        one_row = len(samples.lrs) == 1
+        view, watch, lrs = self.view, self.watch, samples.lrs
+        one_row = len(lrs) == 1
         rows = zip(
             samples.validation,
             samples.step,
@@ -284,19 +284,20 @@ class _Live(Stateful):
             strict=True,
         )
         for i, (validation, step, branch, program, loss) in enumerate(rows):
-            if program:
-                view.step = max(view.step, step)
-            if branch != view.branch or program:
+            if branch != view.branch and not program:
                 continue
-            view.step = max(view.step, step)
-            view.lr = samples.lrs[0 if one_row else i][0]
-            if late := self._desk.expire(view, out):
-                self.watch.expired(late)
+            if step > view.step:
+                view.step = step
+            if program:
+                continue
+            view.lr = lrs[0 if one_row else i][0]
+            if view.proposed is not None and (late := self._desk.expire(view, out)):
+                watch.expired(late)
             if validation:
-                self.watch.validated(step, loss, out)
+                watch.validated(step, loss, out)
             else:
-                self.watch.trained(step, loss, out)
-            if self.watch.wanted is not None:
+                watch.trained(step, loss, out)
+            if watch.wanted is not None:
                 self._experiment(out)
 
     def _experiment(self, out: list[Output]) -> None:

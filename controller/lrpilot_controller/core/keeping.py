@@ -26,6 +26,11 @@ class Keeping(Stateful):
         if proven:
             self._newest(event.snapshot)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a snapshot waits for its proof, so that `update` has something to do."""
+        return self._snapshots.pending
+
     def update(self, worthy: bool, out: list[Output]) -> None:
         """One more sample was seen, in a state that is worth going back to or not."""
         self._tell(self._snapshots.update(worthy), out)

@@ -44,6 +44,11 @@ class Snapshots(Stateful):
             self._pending = snapshot
         self._healthy = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether one waits for its proof."""
+        return self._pending is not None
+
     def update(self, healthy: bool) -> int | None:
         """One more sample was seen; the id of the snapshot that it proves, if it does."""
         if self._pending is None:

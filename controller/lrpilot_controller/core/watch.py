@@ -100,28 +100,36 @@ class Watch(Stateful):
         view = self._view
         if self._set is not None:
             self._see_lr(step, *self._set)
-        self._judge(self._detectors.update(step, loss, None, view.lr), out)
+        if signals := self._detectors.update(step, loss, None, view.lr):
+            self._judge(signals, out)
         if self._probation and (outcome := self._probation.update(loss)):
             self._probation = None
             out.append(OutcomeMeasured(outcome))
         if self._swing_cut is not None and self._swing_cut.update(loss):
             self._take_back(out)
-        # The level does not see a loss that is no number: it would prove a state of NaN.
-        healthy = math.isfinite(loss) and self._detectors.healthy
+        # What follows is asked for only where something waits for it: nearly all samples are quiet.
         if view.in_flight is not None:
             return
-        # Nor is a state worth keeping above the start, or after a jump that is not made good, while
-        # the first steps are judged.
-        seen = self._detectors
-        worthy = healthy and not seen.doubtful and (seen.gained or not seen.watching)
-        self._keeping.update(worthy, out)
+        if self._keeping.waits:
+            self._keeping.update(self._worthy(loss), out)
         if self._unresolved is not None:
-            self._look_again(step, healthy, out)
+            self._look_again(step, self._healthy(loss), out)
         if self._on_trial is not None and step >= self._on_trial:
             self._see_gain(step, out)
         if self._postponed is not None and not self._detectors.spiking:
             late, self._postponed = self._postponed, None
             self._answer(replace(late, step=step), out)
+
+    def _healthy(self, loss: float) -> bool:
+        """Whether all is well at this loss. The level does not see one that is no number: it would
+        prove a state of NaN."""
+        return math.isfinite(loss) and self._detectors.healthy
+
+    def _worthy(self, loss: float) -> bool:
+        """Whether the state is worth going back to: not above the start, nor after a jump that is
+        not made good, while the first steps are judged."""
+        seen = self._detectors
+        return self._healthy(loss) and not seen.doubtful and (seen.gained or not seen.watching)
 
     def kept(self, event: SnapshotTaken, *, proven: bool) -> None:
         """The trainer holds a snapshot of the state that training is in."""

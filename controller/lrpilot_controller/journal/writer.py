@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 # A transaction costs as much as several records in it. A daemon of many runs would do little else,
 # so it makes one per GAP_S on average; after a pause some go at once, for a few runs all of them.
-GAP_S = 0.005
+# The more runs wait for one, the longer it may take: up to GAP_MAX_S.
+GAP_S, GAP_MAX_S = 0.005, 0.02
 AT_ONCE = 5
 
 
@@ -139,8 +140,9 @@ class JournalWriter:
         now = time.monotonic()
         if now < self._due and not self._closed:
             time.sleep(self._due - now)
-        self._due = max(self._due, now - AT_ONCE * GAP_S) + GAP_S
         with self._changed:
+            gap = min(GAP_S * max(1.0, len(self._waiting) / 2), GAP_MAX_S)
+            self._due = max(self._due, now - AT_ONCE * GAP_S) + gap
             return self._take() if self._waiting else None
 
     def _take(self) -> list[_Appending] | _Call:

@@ -39,6 +39,8 @@ Message = session_pb2.ControllerMessage
 Context = grpc.aio.ServicerContext[session_pb2.TrainerMessage, session_pb2.ControllerMessage]
 # A trainer says who it is with its first message; a connection that says nothing is let go.
 HELLO_TIMEOUT_S = 30.0
+# A trainer's flush is a few messages. A busy daemon acknowledges them together.
+ACK_PATIENCE_S = 0.03
 # A peer that reads nothing cannot be written to; its stream is cut after this time.
 FAREWELL_S = 0.5
 # What waits for a peer that does not read; with more, nothing is taken from it either.
@@ -245,6 +247,8 @@ class _Session:
 
     async def _write(self) -> None:
         while (message := await self._outbox.get()) is not None:
+            if self._pace.flush_ms and message.WhichOneof("body") is None:
+                await asyncio.sleep(ACK_PATIENCE_S)
             while message.WhichOneof("body") is None and not self._outbox.empty():
                 later = self._outbox.get_nowait()
                 if later is None:

@@ -35,10 +35,13 @@ def samples_from(message: session_pb2.Telemetry, attempt: Attempt) -> Samples:
         )
     if not all(math.isfinite(lr) for lr in message.lrs):
         raise InvalidTelemetry("telemetry.lrs holds a non-finite learning rate")
+    validation: tuple[bool, ...] = (False,) * rows
+    if session_pb2.ITEM_KIND_VALIDATION in message.kind:
+        validation = tuple(kind == session_pb2.ITEM_KIND_VALIDATION for kind in message.kind)
     return Samples(
         attempt=attempt.id,
         first_seq=message.first_seq,
-        validation=tuple(kind == session_pb2.ITEM_KIND_VALIDATION for kind in message.kind),
+        validation=validation,
         step=tuple(message.step),
         branch=tuple(message.branch),
         program=tuple(message.program),
