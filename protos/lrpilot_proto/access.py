@@ -21,6 +21,10 @@ HEADER = "authorization"
 SCHEME = "Bearer "
 
 
+class Unreachable(OSError):
+    """No daemon can be talked to; the text says why."""
+
+
 class Access:
     """How one client shows who it is, and knows whom it talks to.
 
@@ -81,33 +85,51 @@ class Access:
         )
         return grpc.secure_channel(target, credentials, options=options)
 
+    def connect(self, host: str, port: int, timeout_s: float) -> tuple[ssl.SSLSocket, bytes]:
+        """A connection with TLS, and what the daemon said first on it.
+
+        Raises:
+            Unreachable: there is none, with the reason for a person.
+        """
+        place = f"{host}:{port}"
+        try:
+            raw = socket.create_connection((host, port), timeout_s)
+            try:
+                line = self._context().wrap_socket(raw, server_hostname=host)
+                # A daemon speaks first, but not before it has seen our certificate.
+                if first := line.recv(1 << 16):
+                    return line, first
+            except BaseException:
+                raw.close()
+                raise
+            line.close()
+        except ssl.SSLCertVerificationError as error:
+            why = f"the certificate of {place} is not accepted: {error.verify_message}{self._hint}"
+            raise Unreachable(why) from error
+        except TimeoutError as error:
+            why = f"{place} does not answer a TLS handshake within {timeout_s:g} s"
+            raise Unreachable(why) from error
+        except ConnectionRefusedError as error:
+            raise Unreachable(f"nobody listens at {place}") from error
+        except OSError as error:
+            raise Unreachable(f"no TLS connection to {place}: {error}") from error
+        shown = f"{self._cert}, from {CERT}," if self._cert else f"none ({CERT}, {KEY})"
+        raise Unreachable(
+            f"{place} ended the TLS handshake: it does not accept our certificate, {shown} "
+            "which it must trust and which must not have expired"
+        )
+
     def trouble(self, host: str, port: int, timeout_s: float = 2.0) -> str:
         """Why no daemon can be talked to there, for a person; empty where one can.
 
         gRPC says UNAVAILABLE for all of it; a handshake of our own tells what it is.
         """
-        place = f"{host}:{port}"
         try:
-            context = self._context()
-            with (
-                socket.create_connection((host, port), timeout_s) as raw,
-                context.wrap_socket(raw, server_hostname=host) as line,
-            ):
-                if line.recv(1):  # a daemon speaks first, once it has seen our certificate
-                    return ""
-        except ssl.SSLCertVerificationError as error:
-            return f"the certificate of {place} is not accepted: {error.verify_message}{self._hint}"
-        except TimeoutError:
-            return f"{place} does not answer a TLS handshake within {timeout_s:g} s"
-        except ConnectionRefusedError:
-            return f"nobody listens at {place}"
-        except OSError as error:
-            return f"no TLS connection to {place}: {error}"
-        shown = f"{self._cert}, from {CERT}," if self._cert else f"none ({CERT}, {KEY})"
-        return (
-            f"{place} ended the TLS handshake: it does not accept our certificate, {shown} "
-            "which it must trust and which must not have expired"
-        )
+            line, _ = self.connect(host, port, timeout_s)
+        except Unreachable as error:
+            return str(error)
+        line.close()
+        return ""
 
     def _token(self) -> str:
         if self._given is not None:

@@ -14,6 +14,7 @@ from lrpilot.client.conversation import Conversation, End, Memory
 from lrpilot.client.discovery import Finder, Finding
 from lrpilot.client.session import Link, Ready, hush_grpc
 from lrpilot.client.timing import Backoff
+from lrpilot_proto.access import Unreachable
 from lrpilot_proto.v1 import session_pb2
 
 CONNECT_LIMIT_S = 3.0
@@ -141,6 +142,8 @@ class Agent:
         self._append = deque[Item](maxlen=0).append
         self._memory.connected = False
         self.inbox = deque()
+        if self._link is not None:
+            self._link.abandon()
 
     @property
     def status(self) -> Status:
@@ -236,11 +239,15 @@ class Agent:
         if finding is Finding.NEVER:
             self._refuse(self._finder.why)
             return self._finder.why
-        if finding is Finding.ABSENT:
+        try:
+            if finding is Finding.ABSENT:
+                raise Unreachable(self._finder.why)
+            link = Link(self._finder.address, self._bell.deliver, self._finder.access)
+        except Unreachable as error:
             self._ready = False
             self._settled.set()
-            return self._finder.why
-        self._link = link = Link(self._finder.target, self._bell.deliver, self._finder.access)
+            return str(error)
+        self._link = link
         try:
             deadline = time.monotonic() + CONNECT_LIMIT_S
             while (left := deadline - time.monotonic()) > 0 and not self._over():

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrpilot.client import forks
+from lrpilot.client.address import Address
+from lrpilot.client.tunnel import Tunnel
 from lrpilot_proto.access import Access
 from lrpilot_proto.v1 import session_pb2
 
@@ -87,22 +89,25 @@ class Link:
 
     def __init__(
         self,
-        target: str,
+        address: Address,
         deliver: "Callable[[Link, Event], None]",
         access: Access | None = None,
     ) -> None:
         """Begin to connect.
 
         Args:
-            target: as grpc wants it.
+            address: where.
             deliver: takes the events.
             access: for a daemon on TCP; None: a unix socket, where the file is the lock.
 
         Raises:
+            Unreachable: no daemon can be talked to there.
             OSError, ValueError: the token or a certificate cannot be read now.
         """
         self._deliver = deliver
         self._shown = access.metadata() if access else None
+        self._tunnel = Tunnel(access, address.host, address.port) if access else None
+        target = self._tunnel.target if self._tunnel else address.target
         self._outgoing: queue.SimpleQueue[session_pb2.TrainerMessage | None] = queue.SimpleQueue()
         self._call: Any = None
         self._pid = os.getpid()
@@ -112,11 +117,7 @@ class Link:
             from lrpilot_proto.v1 import session_pb2_grpc
 
             # Within the lock too: this imports more of grpc.
-            self._channel: Any = (
-                access.channel(target, OPTIONS)
-                if access
-                else grpc.insecure_channel(target, options=OPTIONS)
-            )
+            self._channel: Any = grpc.insecure_channel(target, options=OPTIONS)
             self._stub = session_pb2_grpc.SessionServiceStub
             self._ready = grpc.ChannelConnectivity.READY
             self._channel.subscribe(self._changed, try_to_connect=True)
@@ -152,6 +153,11 @@ class Link:
         if self._call is not None:
             self._call.cancel()
         self._channel.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what the parent must be able to close."""
+        if self._tunnel is not None:
+            self._tunnel.abandon()
 
     def _read(self) -> None:
         ended = Ended("UNAVAILABLE", "the daemon ended the session")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from lrpilot.client import Agent, discovery, launcher
-from lrpilot.client.discovery import Finder, Finding, resolve
+from lrpilot.client.address import resolve
+from lrpilot.client.discovery import Finder, Finding
 from lrpilot_proto import rendezvous
 
 # Stands in for the daemon: notes that it lives, binds the socket a little later, answers.
