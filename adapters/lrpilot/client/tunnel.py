@@ -74,14 +74,18 @@ class Tunnel:
         line, up, down = self._line, bytearray(), bytearray(first)
         for one in (line, gate):
             one.setblocking(False)
+        open_ends = True
         with selectors.DefaultSelector() as selector:
-            while True:
+            while open_ends:
                 _watch(selector, gate, reads_into=up, writes=down)
                 _watch(selector, line, reads_into=down, writes=up)
-                selector.select(0 if line.pending() and len(down) < MAX_WAITING else None)
-                open_ends = _take(gate, up), _take(line, down)
-                if not all(open_ends):
-                    break
+                # What TLS has decrypted already, no selector tells of.
+                pending = line.pending() > 0 and len(down) < MAX_WAITING
+                ready = {key.fileobj for key, _ in selector.select(0 if pending else None)}
+                if gate in ready and len(up) < MAX_WAITING:
+                    open_ends = _take(gate, up)
+                if (line in ready or pending) and len(down) < MAX_WAITING:
+                    open_ends = _take(line, down) and open_ends
                 _give(gate, down)
                 _give(line, up)
         for sink, rest in ((gate, down), (line, up)):
@@ -108,26 +112,24 @@ def _watch(
 ) -> None:
     """Wake up for what can be done with `one`, and for nothing else."""
     wanted = (Read if len(reads_into) < MAX_WAITING else 0) | (Write if writes else 0)
-    known = one in selector.get_map()
-    if known and wanted:
-        selector.modify(one, wanted)
-    elif wanted:
-        selector.register(one, wanted)
-    elif known:
+    known = selector.get_map().get(one)
+    if known is None:
+        if wanted:
+            selector.register(one, wanted)
+    elif not wanted:
         selector.unregister(one)
+    elif known.events != wanted:
+        selector.modify(one, wanted)
 
 
 def _take(source: socket.socket, into: bytearray) -> bool:
-    """Read what is there; False at its end."""
-    while len(into) < MAX_WAITING:
-        try:
-            data = source.recv(CHUNK)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return True
-        if not data:
-            return False
-        into += data
-    return True
+    """Read what is there, or a part of it; False at its end."""
+    try:
+        data = source.recv(CHUNK)
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return True
+    into += data
+    return bool(data)
 
 
 def _give(sink: socket.socket, data: bytearray) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -232,8 +232,8 @@ def _changed(entry: Entry, now: Entry | None) -> Refusal | None:
 async def _carry(inner: Callable[..., Any], request: Any, context: Context) -> None:
     """Run a handler that answers with a stream, in either of the two ways that gRPC knows."""
     if inspect.isasyncgenfunction(inner):
-        answers: AsyncIterator[Any] = inner(request, context)
-        async for answer in answers:
-            await context.write(answer)
+        async with aclosing(inner(request, context)) as answers:
+            async for answer in answers:
+                await context.write(answer)
     else:
         await inner(request, context)
