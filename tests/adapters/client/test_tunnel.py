@@ -112,7 +112,7 @@ def test_what_cannot_be_reached_leaves_nothing_open() -> None:
     for _ in range(10):
         with pytest.raises(Unreachable, match="nobody listens"):
             Tunnel(Access("t", {}), "127.0.0.1", 1)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 FORKED = """
