@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all check quick proto bench clean
+.PHONY: help demo test test-all check quick chaos proto bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ quick: $(READY) ## nine searches through a real daemon; fails on a clear regress
 
 proto: $(READY) ## regenerate the checked-in protobuf code
 	$(BIN)/python protos/generate.py
+
+chaos: $(READY) ## everything goes wrong for SECONDS=60, as drawn from SEED=0; fails where anything is lost
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0)
 
 bench: $(READY) ## speed and rescue quality; results as data in tests/benchmarks/results
 	$(BIN)/python -m tests.benchmarks

@@ -65,9 +65,9 @@ def main() -> dict[str, Any]:
 
 def measure(target_ms: float, address: str) -> dict[str, Any]:
     """The three loops at about `target_ms` per step."""
-    rows = _rows_for(target_ms)
+    rows = rows_for(target_ms)
     alone, again = _loop(rows, None), _loop(rows, None)
-    pilot_step, pilot = _guarded(rows, address, f"overhead-{target_ms:g}ms")
+    pilot_step, pilot = guarded(rows, address, f"overhead-{target_ms:g}ms")
     loops: dict[str, Step] = {"alone": alone, "again": again, "pilot": pilot_step}
     calls = max(10, round(BLOCK_S * 1000 / target_ms))
     times: dict[str, list[float]] = {name: [] for name in loops}
@@ -76,7 +76,7 @@ def measure(target_ms: float, address: str) -> dict[str, Any]:
         rng.shuffle(order)
         for name in order:
             deliver(pilot)
-            took = _block(loops[name], calls)
+            took = block(loops[name], calls)
             if number:  # the first round warms up
                 times[name].append(took)
     summary = pilot.summary()
@@ -84,32 +84,32 @@ def measure(target_ms: float, address: str) -> dict[str, Any]:
     return {
         "step_ms": round(1000 * middle(times["alone"]) / calls, 3),
         "steps_per_block": calls,
-        "pilot": _compare(times["pilot"], times["alone"], calls),
-        "noise": _compare(times["again"], times["alone"], calls),
+        "pilot": compare(times["pilot"], times["alone"], calls),
+        "noise": compare(times["again"], times["alone"], calls),
         "snapshots": summary.snapshots,
     }
 
 
-def _block(step: Step, calls: int) -> float:
+def block(step: Step, calls: int) -> float:
     begin = time.perf_counter()
     for _ in range(calls):
         step()
     return time.perf_counter() - begin
 
 
-def _compare(ours: list[float], theirs: list[float], calls: int) -> dict[str, Any]:
+def compare(ours: list[float], theirs: list[float], calls: int) -> dict[str, Any]:
     """Differences in percent and microseconds per step, paired by round."""
     pct = [100 * (a / b - 1) for a, b in zip(ours, theirs, strict=True)]
     us = [1e6 * (a - b) / calls for a, b in zip(ours, theirs, strict=True)]
     return {
-        "mean_95_pct": _interval(pct),
-        "mean_95_us_per_step": _interval(us),
+        "mean_95_pct": interval(pct),
+        "mean_95_us_per_step": interval(us),
         "median_pct": round(middle(pct), 2),
         "all_pct": [round(value, 2) for value in pct],
     }
 
 
-def _interval(values: list[float]) -> list[float]:
+def interval(values: list[float]) -> list[float]:
     """The mean, and where it lies in 95 % of resamples."""
     rng = random.Random(1)
     means = [statistics.fmean(rng.choices(values, k=len(values))) for _ in range(RESAMPLES)]
@@ -117,13 +117,13 @@ def _interval(values: list[float]) -> list[float]:
     return [round(value, 2) for value in bounds]
 
 
-def _rows_for(target_ms: float) -> int:
+def rows_for(target_ms: float) -> int:
     """The batch size at which a step takes about so long here."""
     rows = 16
     while rows < 1 << 16:
         step = _loop(rows, None)
-        _block(step, 5)
-        took = min(_block(step, 5) for _ in range(3)) / 5
+        block(step, 5)
+        took = min(block(step, 5) for _ in range(3)) / 5
         if 1000 * took >= 0.8 * target_ms:
             return rows
         rows = round(rows * min(2.0, max(1.1, target_ms / (1000 * took))))
@@ -154,7 +154,7 @@ def _loop(rows: int, pilot: Pilot | None, job: Any = None) -> Step:
     return step
 
 
-def _guarded(rows: int, address: str, run: str) -> tuple[Step, Pilot]:
+def guarded(rows: int, address: str, run: str) -> tuple[Step, Pilot]:
     job = _job(rows)
     model, optimizer = job[:2]
     pilot = lrpilot.attach(optimizer, model=model, address=address, project="bench", run=run)

@@ -221,6 +221,7 @@ class Agent:
                 return End.CLOSED, ""
             self._bell.pause(10.0)
         self._reopen = False
+        begun = time.monotonic()
         conversation = Conversation(
             self._link,
             self._bell,
@@ -228,7 +229,7 @@ class Agent:
             self.inbox,
             self._memory,
             on_welcome=self._voice.up,
-            on_progress=self._backoff.reset,
+            on_progress=lambda: self._backoff.progress(time.monotonic() - begun),
             on_news=self._news.set,
         )
         return conversation.hold(self._hello, over=self._over, reopen=lambda: self._reopen)

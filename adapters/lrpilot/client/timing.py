@@ -15,6 +15,7 @@ TARGET_BATCH = 50
 # What the threads of grpc cost per message, on top of what the agent can measure of itself.
 FLUSH_BASE_COST_S = 150e-6
 COST_SHARE = 0.01
+STEADY_S = 1.0
 
 
 class Pace:
@@ -119,6 +120,11 @@ class Backoff:
         self._failures += 1
         return self._random.uniform(0.2 * self._low_s, bound)
 
-    def reset(self) -> None:
-        """A try succeeded."""
-        self._failures = 0
+    def progress(self, after_s: float) -> None:
+        """A session got something done, so long after it was begun.
+
+        One that lasts says that all is well again. Many short ones would cost the training
+        process more than no session does: they become as rare as vain tries.
+        """
+        if after_s >= STEADY_S:
+            self._failures = 0

@@ -137,12 +137,14 @@ class _Session:
                 task.result()
         finally:
             reader.cancel()
-            await self._runs.close(self._run, self)
-            # gRPC could not end a stream whose last message was cancelled half-way.
-            self._outbox.put_nowait(None)
-            await asyncio.wait([writer], timeout=FAREWELL_S)
-            writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            try:
+                await self._runs.close(self._run, self)
+                # gRPC could not end a stream whose last message was cancelled half-way.
+                self._outbox.put_nowait(None)
+                await asyncio.wait([writer], timeout=FAREWELL_S)
+            finally:  # a daemon that stops cancels this, too
+                writer.cancel()
+                await asyncio.gather(reader, writer, return_exceptions=True)
 
     def decide(self, decision: Decision) -> None:
         """Send a decision."""

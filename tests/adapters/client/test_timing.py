@@ -78,8 +78,18 @@ def test_the_backoff_doubles_up_to_its_bound_and_resets() -> None:
     assert all(wait <= 2.0 for wait in first)
     assert first[0] <= 0.05
     assert max(first) > 1.0
-    backoff.reset()
+    backoff.progress(2.0)
     assert backoff.next() <= 0.05
+
+
+def test_sessions_that_do_not_last_become_rarer() -> None:
+    """As many of them as a line allows would cost the training process its time."""
+    backoff = Backoff()
+    waits = []
+    for _ in range(100):
+        waits.append(backoff.next())
+        backoff.progress(0.1)
+    assert sum(waits[20:]) > 0.5 * 80
 
 
 def test_a_busy_daemon_is_given_more_time() -> None:

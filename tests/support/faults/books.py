@@ -58,7 +58,7 @@ def violations(
 
 def complaints(daemon: Daemon) -> list[str]:
     """What a daemon never logs unless something is broken."""
-    bad = ("Traceback", "replay differs", "never retrieved")
+    bad = ("Traceback", "replay differs", "never retrieved", "was destroyed")
     return [line for line in daemon.log.splitlines() if any(words in line for words in bad)]
 
 

@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ class FaultyDaemon(Daemon):
     """`lrpilot serve` under `scripts/faulty_daemon.py`, which says what can go wrong.
 
     Attributes:
+        doomed: whether it is to die somewhere.
         deaths: how often it was found dead of what the test asked for.
     """
 
@@ -29,12 +30,19 @@ class FaultyDaemon(Daemon):
 
     def suffer(self, **conditions: Any) -> None:
         """From now on this goes wrong, and nothing else; see the script for what can."""
+        self.doomed = "kill" in conditions
         new = self._conditions.with_suffix(".new")
-        new.write_text(json.dumps(conditions))
+        new_text = json.dumps(conditions)
+        new.write_text(new_text)
         os.replace(new, self._conditions)
-        if self.process is not None and self.process.poll() is None:
-            told = self._conditions.with_suffix(f".{self.process.pid}")
-            until(lambda: told.exists() and told.read_text() == json.dumps(conditions))
+        told = self._conditions.with_suffix(f".{self.pid}")
+        until(lambda: not self.pid or (told.exists() and told.read_text() == new_text))
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None where it does not run."""
+        running = self.process is not None and self.process.poll() is None
+        return self.process.pid if self.process is not None and running else None
 
     @property
     def died(self) -> bool:
@@ -48,13 +56,17 @@ class FaultyDaemon(Daemon):
 
     def freeze(self) -> None:
         """SIGSTOP."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
+        self.send(signal.SIGCONT)
+
+    def send(self, number: int) -> None:
+        """Send it a signal, if it is there."""
+        if (pid := self.pid) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     @contextmanager
     def full_disk(self, room: int = 0) -> Iterator[None]:
@@ -62,13 +74,17 @@ class FaultyDaemon(Daemon):
 
         Works without privileges. The system then says EFBIG where a full disk says ENOSPC.
         """
-        assert self.process is not None
         files = self.storage.glob("journal.db*")
-        limit = max(file.stat().st_size for file in files) + room
-        before = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (limit, before[1]))
+        limit = max((file.stat().st_size for file in files), default=0) + room
+        _limit_files(self.pid, limit)
         try:
             yield
         finally:
-            if self.process is not None:
-                resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, before)
+            _limit_files(self.pid, resource.RLIM_INFINITY)
+
+
+def _limit_files(pid: int | None, size: int) -> None:
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))

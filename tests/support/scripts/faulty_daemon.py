@@ -22,7 +22,8 @@ from typing import Any
 
 from sqlalchemy import event
 
-from lrpilot_controller.cli import main
+import lrpilot_controller.server.daemon  # noqa: F401  what it needs to serve, before it is forked
+from lrpilot_controller import cli
 from lrpilot_controller.core.events import (
     Decided,
     ProgramEnded,
@@ -33,6 +34,7 @@ from lrpilot_controller.core.events import (
 from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal import sqlite
 from lrpilot_controller.journal.sql import SqlJournal
+from lrpilot_controller.server import runs
 from lrpilot_controller.server.runs import Runs
 
 EVENTS = {
@@ -94,9 +96,7 @@ def break_it(conditions: Conditions) -> None:
     Runs.take = _around(  # type: ignore[method-assign]
         Runs.take, lambda _self, _run, _link, taken: _reach(conditions, "arrived", [taken])
     )
-    Runs._replay = _around(  # type: ignore[method-assign]
-        Runs._replay, lambda *_: conditions.reached("replaying")
-    )
+    runs.load = _around(runs.load, lambda *_: conditions.reached("replaying"))
     SqlJournal._next = _around(  # type: ignore[method-assign]
         SqlJournal._next, lambda *_: conditions.reached("within a transaction")
     )
@@ -149,7 +149,12 @@ def _break_database(conditions: Conditions) -> None:
     sqlite.connect = connect
 
 
+def main(conditions: str, *arguments: str) -> None:
+    """Be `lrpilot` with these arguments."""
+    break_it(Conditions(Path(conditions)))
+    sys.argv[1:] = arguments
+    cli.main()
+
+
 if __name__ == "__main__":
-    break_it(Conditions(Path(sys.argv[1])))
-    sys.argv[1:] = sys.argv[2:]
-    main()
+    main(*sys.argv[1:])
