@@ -1,7 +1,6 @@
 """`lrpilot serve`: run the daemon."""
 
 import asyncio
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 from lrpilot_controller.cli.access import PEM, tokens_in, tokens_option
 from lrpilot_controller.config import load_config
 from lrpilot_controller.errors import ConfigError
+from lrpilot_controller.logs import Format, begin
 from lrpilot_controller.server.address import Address
 from lrpilot_proto.rendezvous import default_storage, socket_path
 
@@ -47,6 +47,13 @@ from lrpilot_proto.rendezvous import default_storage, socket_path
     help="Where; on another than loopback they are for everybody.",
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Of the log on standard error.",
+)
+@click.option(
     "--linger",
     type=click.FloatRange(min=0),
     metavar="S",
@@ -63,6 +70,7 @@ def serve(
     keep_days: float | None,
     metrics_port: int | None,
     metrics_host: str,
+    log_format: Format,
     linger: float | None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
@@ -70,9 +78,7 @@ def serve(
     On HOST:PORT it needs TLS and a token, and listens on the owner's own socket too. Certificate,
     key and tokens are read again when their files change.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    begin(log_format)
     settings = load_config(config)
     if keep_days is not None:
         settings = replace(settings, keep=replace(settings.keep, days=keep_days))

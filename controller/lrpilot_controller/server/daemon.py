@@ -19,6 +19,7 @@ from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.access.gate import Gate
 from lrpilot_controller.server.address import Address, socket_of, sole_owner
+from lrpilot_controller.server.chronicle import Chronicle
 from lrpilot_controller.server.files import most_connections
 from lrpilot_controller.server.intake import MIB, Intake, Room
 from lrpilot_controller.server.limits import Door
@@ -128,6 +129,7 @@ async def _serve(
     intake = Intake(journal, limits, Room(options.storage / JOURNAL, limits))
     runs = Runs(journal, writer, options.config, priors, intake)
     runs.listeners.append(recorder.record)
+    runs.listeners.append(Chronicle(journal.generation).record)
     most_bytes = limits.max_journal_mib * MIB
     retention = Retention(journal, writer, options.config.keep, most_bytes)
     runs.listeners.append(retention.heard)

@@ -1,0 +1,44 @@
+"""The daemon's log: a line per thing that happened, on standard error, for people or machines.
+
+A line about a run carries its ids as fields: `run`, `attempt`, `decision`, `generation`.
+"""
+
+import json
+import logging
+from typing import Any, Literal
+
+Format = Literal["text", "json"]
+FIELDS = ("run", "attempt", "decision", "generation", "signal", "code", "who")
+_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
+
+
+def begin(how: Format) -> None:
+    """Log to standard error from now on; what becomes of it is the host's affair."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Text(_TEXT) if how == "text" else _json())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _Text(logging.Formatter):
+    """The message, then the fields as key=value; always one line, unless there is a traceback."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record).replace("\n", "\\n")
+        found = [(name, record.__dict__.get(name)) for name in FIELDS]
+        return line + "".join(f" {name}={_quoted(v)}" for name, v in found if v is not None)
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return text if text.isprintable() and " " not in text and '"' not in text else json.dumps(text)
+
+
+def _json() -> logging.Formatter:
+    from pythonjsonlogger.json import JsonFormatter
+
+    return JsonFormatter(
+        "%(asctime)s %(levelname)s %(name)s %(message)s",
+        rename_fields=_NAMES,
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
