@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lrpilot_proto.v1 import session_pb2
-from support.daemon import Daemon
+from support.daemon import Daemon, until
 from support.peer import hello, session, telemetry
 
 
@@ -27,6 +27,7 @@ def logged(how: str) -> list[str]:
             line.say(telemetry(101, [math.nan] * 3))
             while line.hear().WhichOneof("body") != "decision":
                 pass
+        until(lambda: "session lost" in daemon.log, what="the end of the session")
         assert daemon.terminate(10) == 0
         return daemon.log.splitlines()
 
