@@ -80,7 +80,7 @@ async def fuzz_messages(
             yield raw
 
     def peer(number: int) -> None:
-        runs = [f"run-{seed}-{number}-{i}" for i in range(20)]
+        runs = [f"run-{seed}-{number}"] * 9 + [f"shared-{seed}"]
         fuzzer = Fuzzer(seed * 1000 + number, runs)
         while last < messages:
             with grpc.insecure_channel(address, options=OPTIONS) as channel:

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,6 +37,8 @@ _SETTLE_S = 0.05
 _REST = 4.0
 _LONGEST_REST_S = 5.0
 _LONGEST_PAUSE_S = 60.0
+# Nobody reviews more decisions of one run than that, and all trials are held in memory.
+MAX_TRIALS = 100
 
 
 def reconcile(storage: Path, journal: Journal, timeout_s: float = 0.0) -> None:
@@ -180,6 +183,7 @@ class _Pass:
         self._timeout_s = timeout_s
         self._book: TrialBook | None = None
         self._strange: set[RunKey] = set()
+        self._full: set[RunKey] = set()  # all trials that they get are written
 
     def everything(self, journal: Journal) -> None:
         """Compares every run, then ends the trials that no run answers for."""
@@ -196,12 +200,10 @@ class _Pass:
         for run in runs:
             if self.closing.is_set():
                 break
+            if run in self._full:
+                continue
             try:
-                entries = [entry_of(journal, case) for case in read_cases(journal, run)]
-                entries += search_entries(journal, run, time.time())
-                for entry in entries:
-                    self._opened().put(entry)
-                pending.update(entry.identity for entry in entries if entry.pending)
+                pending |= self._one(journal, run)
             except _outages():
                 raise
             except Exception as error:  # one run that cannot be told must not hide the others
@@ -214,6 +216,19 @@ class _Pass:
                         self.path,
                         words_of(error, self.path),
                     )
+        return pending
+
+    def _one(self, journal: Journal, run: RunKey) -> set[Identity]:
+        """Compares one run; the decisions of it that are still open."""
+        cases = read_cases(journal, run)
+        entries = [entry_of(journal, case) for case in cases[:MAX_TRIALS]]
+        entries += islice(search_entries(journal, run, time.time()), MAX_TRIALS)
+        for entry in entries:
+            self._opened().put(entry)
+        pending = {entry.identity for entry in entries if entry.pending}
+        if len(cases) > MAX_TRIALS and not pending:
+            self._full.add(run)
+            log.info("run %s: later decisions than its first %d have no trials", run, MAX_TRIALS)
         return pending
 
     def close(self) -> None:
