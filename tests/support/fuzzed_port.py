@@ -20,6 +20,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
 AT_ONCE = 6
+MESSAGES = 200  # in a session, at most
 PAUSE_S, BATCH = 0.05, 10
 ENOUGH_S = 60.0  # for an answer, on a machine that others use too
 
@@ -85,7 +86,7 @@ async def fuzz_messages(
         while last < messages:
             with grpc.insecure_channel(address, options=OPTIONS) as channel:
                 for _ in range(500):
-                    ends[_hold(channel, counted(fuzzer.session()), fuzzer)] += 1
+                    ends[_hold(channel, counted(fuzzer.session(MESSAGES)), fuzzer)] += 1
                     progress(last)
                     if last >= messages:
                         break

@@ -343,3 +343,25 @@ def test_a_journal_that_fails_is_tried_again(
 
 def test_the_queue_is_one_that_never_blocks(recording: Make) -> None:
     assert isinstance(recording()._queue, queue.SimpleQueue)
+
+
+def test_a_run_that_decides_without_end_has_so_many_trials(
+    run: Any,
+    journal: SqlJournal,
+    recording: Make,
+    trials: Trials,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("lrpilot_controller.tuning.recorder.MAX_TRIALS", 3)
+    for number in range(1, 7):
+        finish(run, number)
+    recorder = recording()
+    run.listener = recorder.record
+    recorder.start(journal)
+    until(lambda: "than its first 3 have no trials" in caplog.text)
+    finish(run, 7)
+    recorder.close(10)
+    assert len(trials()) == 3
