@@ -88,7 +88,7 @@ class Daemon:
     @property
     def log(self) -> str:
         """What all its lives wrote to standard error."""
-        return self.log_file.read_text() if self.log_file.exists() else ""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     # -- what its journal holds; works beside a running daemon
 

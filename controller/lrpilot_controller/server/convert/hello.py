@@ -31,10 +31,11 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         ("attempt", hello.attempt),
         *([("resumes", hello.resumes)] if hello.HasField("resumes") else []),
     ):
-        if not value or "/" in value or len(value) > MAX_NAME:
+        # What does not show could forge a line of the log, or pass for another run's name.
+        if not value or "/" in value or len(value) > MAX_NAME or not value.isprintable():
             raise InvalidTelemetry(
-                f"hello.{field} is {cut(value, 300)!r}: 1 to {MAX_NAME} characters without '/' "
-                "are needed"
+                f"hello.{field} is {cut(value, 300)!r}: 1 to {MAX_NAME} characters that can be "
+                "seen, without '/', are needed"
             )
     check_count("hello.groups", len(hello.groups), MAX_GROUPS)
     check_count("hello.plan.segments", len(hello.plan.segments), MAX_SEGMENTS)
