@@ -23,7 +23,7 @@ from lrpilot_proto.v1 import session_pb2_grpc
 from support.daemon import Daemon, cli
 
 SAMPLES = 10_000_000
-JOBS = 4
+JOBS = 2
 BATCH = 4096
 UNDER_WAY = 2  # batches of a job that are not acknowledged yet
 MARKS = 10  # looks at the daemon
@@ -101,7 +101,7 @@ async def _send(daemon: Daemon) -> list[dict[str, Any]]:
 
 
 async def _job(address: str, job: int, sent: list[int]) -> None:
-    """A run of a quarter of the samples, told batch by batch."""
+    """A run of one part of the samples, told batch by batch."""
     losses = _losses(job)
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         call = session_pb2_grpc.SessionServiceStub(channel).Session()
