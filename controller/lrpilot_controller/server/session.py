@@ -143,6 +143,8 @@ class _Session:
                 self._outbox.put_nowait(None)
                 await asyncio.wait([writer], timeout=FAREWELL_S)
             finally:  # a daemon that stops cancels this, too
+                if not self._ended.cancel():
+                    self._ended.exception()  # it was over already when it was told to end
                 writer.cancel()
                 await asyncio.gather(reader, writer, return_exceptions=True)
 
