@@ -24,7 +24,7 @@ from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.runs import Runs
 
 
-class _Link:
+class NoLink:
     """A session whose trainer is told by `Journaled.feed`."""
 
     def decide(self, decision: Decision) -> None:
@@ -85,7 +85,7 @@ class Journaled:
         self._runs = Runs(self._journal, self._writer, Config(), _Priors(self.prior))
         self._runs.listeners.append(self._heard)
         self._run: LiveRun | None = None
-        self._link = _Link()
+        self._link = NoLink()
         self._wait(self._runs.mark_lost())
 
     def feed(self, event: Input) -> list[Output]:
@@ -105,7 +105,7 @@ class Journaled:
 
     async def _take(self, event: Input) -> None:
         if isinstance(event, SessionOpened):
-            self._link = _Link()
+            self._link = NoLink()
             self._run = await self._runs.open(self.key, event.attempt, self._link)
             return
         assert self._run is not None

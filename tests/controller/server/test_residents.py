@@ -10,30 +10,16 @@ import pytest
 
 from lrpilot_controller.config import Config
 from lrpilot_controller.core.events import SaidGoodbye, SessionLost, SessionOpened
-from lrpilot_controller.core.model import Decision
-from lrpilot_controller.errors import JournalUnavailable, LRPilotError
+from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal import JournalWriter, MemoryJournal, RunKey
 from lrpilot_controller.server import residents
 from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.residents import Residents
 from lrpilot_controller.server.runs import Runs
-from support.journaled import NoPriors
+from support.journaled import NoLink, NoPriors
 from support.streams import ATTEMPT, Trainer, descent
 
 KEY = RunKey("demo", "run")
-
-
-class Link:
-    """A session that is told nothing."""
-
-    def decide(self, decision: Decision) -> None:
-        pass
-
-    def prove(self, snapshot: int) -> None:
-        pass
-
-    def end(self, error: LRPilotError) -> None:
-        pass
 
 
 @asynccontextmanager
@@ -63,7 +49,7 @@ def let_go(runs: Runs) -> bool:
 
 async def live_through(runs: Runs, key: RunKey, steps: int = 3) -> None:
     """A whole short run."""
-    link = Link()
+    link = NoLink()
     run = await runs.open(key, ATTEMPT, link)
     await runs.take(run, link, samples(steps))
     await runs.take(run, link, SaidGoodbye("t1", 1, "finished", steps))
@@ -97,7 +83,7 @@ def test_one_with_a_session_stays() -> None:
     async def story() -> None:
         async with runs_on(MemoryJournal()) as runs:
             runs._residents = Residents(runs._load, idle_s=0.01, most_idle=0)
-            link = Link()
+            link = NoLink()
             run = await runs.open(KEY, ATTEMPT, link)
             await asyncio.sleep(0.05)
             assert not let_go(runs)
@@ -111,7 +97,7 @@ def test_one_with_a_session_stays() -> None:
 def test_it_comes_back_as_it_was() -> None:
     async def story() -> None:
         async with runs_on(MemoryJournal()) as runs:
-            link = Link()
+            link = NoLink()
             run = await runs.open(KEY, ATTEMPT, link)
             await runs.take(run, link, samples(2000))
             view = run.engine.view
@@ -146,7 +132,7 @@ def test_a_session_that_opens_while_its_run_is_let_go_of_gets_the_only_one(turns
         journal = MemoryJournal()
         async with runs_on(journal) as runs:
             await live_through(runs, KEY)
-            link = Link()
+            link = NoLink()
             opening = asyncio.create_task(runs.open(KEY, replace(ATTEMPT, id="t2"), link))
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -168,7 +154,7 @@ def test_many_who_come_at_once_get_the_same_one() -> None:
         async with runs_on(MemoryJournal()) as runs:
             await live_through(runs, KEY)
             let_go(runs)
-            links = [Link() for _ in range(20)]
+            links = [NoLink() for _ in range(20)]
             found = await asyncio.gather(*(runs.open(KEY, ATTEMPT, link) for link in links))
             assert len({id(run) for run in found}) == 1
             assert found[0].link in links
@@ -190,9 +176,9 @@ def test_one_that_cannot_be_loaded_is_tried_again() -> None:
         async with runs_on(journal) as runs:
             for _ in range(2):
                 with pytest.raises(JournalUnavailable):
-                    await runs.open(KEY, ATTEMPT, Link())
+                    await runs.open(KEY, ATTEMPT, NoLink())
             journal.sick = False
-            assert await runs.open(KEY, ATTEMPT, Link())
+            assert await runs.open(KEY, ATTEMPT, NoLink())
 
     asyncio.run(story())
 
@@ -204,7 +190,7 @@ def test_a_run_is_dropped_only_while_it_has_no_session() -> None:
     async def story() -> None:
         journal = MemoryJournal()
         async with runs_on(journal) as runs:
-            link = Link()
+            link = NoLink()
             run = await runs.open(KEY, ATTEMPT, link)
             assert runs.is_live(KEY)
             assert not await runs.forget(KEY)
