@@ -25,6 +25,10 @@ class NotAllowed(LRPilotError):
     """Who asks may not have this; the same answer each time."""
 
 
+class WrongRole(NotAllowed):
+    """The token is known, and is for something else."""
+
+
 class NotFound(LRPilotError):
     """No such run."""
 

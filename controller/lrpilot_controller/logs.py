@@ -9,14 +9,15 @@ from typing import Any, Literal
 
 Format = Literal["text", "json"]
 FIELDS = ("run", "attempt", "decision", "generation", "signal", "code", "who")
-_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_TEXT = "%(asctime)s %(levelname)s %(message)s"
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
 _NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 
 def begin(how: Format) -> None:
     """Log to standard error from now on; what becomes of it is the host's affair."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Text(_TEXT) if how == "text" else _json())
+    handler.setFormatter(_Text(_TEXT, _TIME) if how == "text" else _json())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
@@ -24,6 +25,8 @@ class _Text(logging.Formatter):
     """The message, then the fields as key=value; always one line, unless there is a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        if not record.name.startswith("lrpilot"):
+            record.message = f"{record.name}: {record.message}"
         line = super().formatMessage(record).replace("\n", "\\n")
         found = [(name, record.__dict__.get(name)) for name in FIELDS]
         return line + "".join(f" {name}={_quoted(v)}" for name, v in found if v is not None)
@@ -40,5 +43,5 @@ def _json() -> logging.Formatter:
     return JsonFormatter(
         "%(asctime)s %(levelname)s %(name)s %(message)s",
         rename_fields=_NAMES,
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
+        datefmt=_TIME,
     )

@@ -9,10 +9,25 @@ from pathlib import Path
 MAX_SOCKET_PATH = 103
 
 
+class NoHome(ValueError):
+    """This user has no home directory, so that nothing can be found or kept there."""
+
+
 def default_storage() -> Path:
-    """The storage directory that is meant when none is named: `$XDG_STATE_HOME/lrpilot`."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "lrpilot"
+    """The storage directory that is meant when none is named: `$XDG_STATE_HOME/lrpilot`.
+
+    Raises:
+        NoHome: neither that nor a home directory is known, as in some containers.
+    """
+    if state := os.environ.get("XDG_STATE_HOME"):
+        return Path(state) / "lrpilot"
+    try:
+        return Path.home() / ".local" / "state" / "lrpilot"
+    except RuntimeError:
+        raise NoHome(
+            f"uid {os.getuid()} has no home directory: set HOME, or XDG_STATE_HOME to a directory "
+            "that is kept, or (for training) LRPILOT_ADDRESS to the daemon's"
+        ) from None
 
 
 def runtime_dir() -> Path:

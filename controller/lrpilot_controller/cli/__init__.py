@@ -1,11 +1,13 @@
 """The `lrpilot` command."""
 
+import os
 import sys
 
 import click
 
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.version import VERSION
+from lrpilot_proto.rendezvous import NoHome
 
 # A command's module is imported when it is called: `serve` starts without plots and tables.
 COMMANDS = {
@@ -62,8 +64,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; an error of ours is one line, not a traceback, and exit status 1."""
+    # gRPC's core tells of each failed handshake, in lines that are not the log's. It reads this
+    # when it is imported, which only commands do that need it.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         cli(prog_name="lrpilot")
-    except LRPilotError as error:
+    except (LRPilotError, NoHome) as error:
         click.echo(f"lrpilot: {error}", err=True)
         sys.exit(1)

@@ -49,6 +49,8 @@ def certificate(
             raise ConfigError(f"--client {client}: a plain name, and not 'ca' or 'server'")
     folder = (output or (storage or default_storage()) / "tls").expanduser().absolute()
     try:
+        if output is None and not folder.parent.exists():
+            private_dir(folder.parent)  # it is the daemon's storage
         private_dir(folder)
         authority = Authority(days)
         ca = authority.write(folder)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 from lrpilot_controller.cli.daemon import operator
 from lrpilot_controller.cli.options import JOURNAL
-from lrpilot_controller.errors import ConfigError, LRPilotError, NoDaemon
+from lrpilot_controller.errors import ConfigError, LRPilotError, NoDaemon, WrongRole
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.server.address import Address
 from lrpilot_controller.server.limits import ServerLimits
@@ -33,6 +34,8 @@ READ_S = 20.0  # for looking through one file
 SLOW_COMMIT_S = 0.05
 AHEAD_S = 60.0
 VARIABLES = {"LRPILOT", "LRPILOT_ADDRESS", TOKEN, TOKEN_FILE, CA, CERT, KEY}
+PREFIX = "LRPILOT_"
+SUFFIXES = sorted(name.removeprefix(PREFIX) for name in VARIABLES if name.startswith(PREFIX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def journal(storage: Path) -> Finding:
         with closing(SqlJournal.open(path, readonly=True)) as opened:
             runs = len(opened.runs())
     except LRPilotError as error:
-        return Finding("journal", WRONG, str(error), "the message says what to do")
+        return Finding("journal", WRONG, str(error))
     return _whole("journal", path, f"{runs:,} runs, {path.stat().st_size >> 20:,} MiB")
 
 
@@ -177,16 +180,22 @@ def daemon_socket(address: Address) -> Finding:
 
 
 def answers(storage: Path | None, *, needed: bool = False) -> Finding:
-    """Whether a daemon answers, and is of this version."""
+    """Whether a daemon answers, and is of this version; one that was named must."""
+    named = os.environ.get("LRPILOT_ADDRESS", "").strip() not in ("", "auto") and storage is None
     try:
         with operator(storage) as ask:
             told = ask("Status", operator_pb2.StatusRequest())
     except NoDaemon as error:
+        if named:
+            todo = "start it there (lrpilot serve --listen ...): until then training is alone"
+            return Finding("daemon", WRONG, str(error), todo)
         if needed:
             return Finding("daemon", WRONG, str(error), "start one: lrpilot serve")
         return Finding("daemon", NOTE, "none answers; training starts one when it needs it")
+    except WrongRole:
+        return Finding("daemon", OK, "answers, and knows the token; a trainer's may not ask more")
     except LRPilotError as error:
-        return Finding("daemon", WRONG, str(error), "the message says what to do")
+        return Finding("daemon", WRONG, str(error))
     says = (
         f"version {told.version}, generation {told.generation}, up "
         f"{told.uptime_seconds / 3600:.1f} h, {told.sessions} sessions"
@@ -214,9 +223,11 @@ def environment(environ: Mapping[str, str] = os.environ) -> Finding:
     """The variables that LRPilot reads. A token is never shown."""
     name = "environment"
     ours = {key: value for key, value in environ.items() if key.startswith("LRPILOT")}
-    if unknown := sorted(ours.keys() - VARIABLES):
-        todo = f"there are {', '.join(sorted(VARIABLES))}"
-        return Finding(name, WRONG, f"unknown: {', '.join(unknown)}", todo)
+    for key in sorted(ours.keys() - VARIABLES):
+        # Others may begin like ours: of a Kubernetes service, or of a compose file.
+        if meant := get_close_matches(key[len(PREFIX) :], SUFFIXES):
+            todo = f"is {PREFIX}{meant[0]} meant? There are {', '.join(sorted(VARIABLES))}"
+            return Finding(name, WRONG, f"{key} is not read by LRPilot", todo)
     address = ours.get("LRPILOT_ADDRESS", "").strip()
     if address and address != "auto":
         try:
@@ -230,7 +241,11 @@ def environment(environ: Mapping[str, str] = os.environ) -> Finding:
             return Finding(name, WRONG, says, "name a file that this user can read")
     if "LRPILOT" in ours and ours["LRPILOT"].lower() == "off":
         return Finding(name, NOTE, "LRPILOT=off: training goes on without LRPilot", "unset it")
-    shown = [key if key == TOKEN else f"{key}={value}" for key, value in sorted(ours.items())]
+    shown = [
+        key if key == TOKEN else f"{key}={value}"
+        for key, value in sorted(ours.items())
+        if key in VARIABLES
+    ]
     return Finding(name, OK, ", ".join(shown) or "nothing set")
 
 

@@ -16,6 +16,7 @@ from lrpilot_controller.errors import (
     NotAllowed,
     NotFound,
     NotNow,
+    WrongRole,
 )
 from lrpilot_controller.server.address import Address
 from lrpilot_proto.access import Access
@@ -29,7 +30,7 @@ _ERRORS: dict[grpc.StatusCode, type[LRPilotError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: NotNow,
     grpc.StatusCode.UNAUTHENTICATED: NotAllowed,
-    grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
+    grpc.StatusCode.PERMISSION_DENIED: WrongRole,
 }
 
 Ask = Callable[[str, Any], Any]

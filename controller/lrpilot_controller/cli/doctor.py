@@ -17,12 +17,17 @@ _SIGNS = {checkup.OK: ("ok", "green"), checkup.NOTE: ("--", "cyan"), checkup.WRO
 
 
 @click.command()
-@click.option("--daemon", "needed", is_flag=True, help="It is wrong if no daemon answers.")
+@click.option(
+    "--daemon",
+    "only_daemon",
+    is_flag=True,
+    help="Look at the daemon only, which must answer: a probe.",
+)
 @storage_option
 @json_option
-def doctor(needed: bool, storage: Path | None, as_json: bool) -> None:
+def doctor(only_daemon: bool, storage: Path | None, as_json: bool) -> None:
     """Look at what goes wrong for people, and say what to do; exit status 1 where it is wrong."""
-    found = _look(storage, needed)
+    found = _daemon(storage, needed=True) if only_daemon else _look(storage)
     if as_json:
         click.echo(json.dumps([checkup.to_json(finding) for finding in found], indent=2))
     else:
@@ -34,7 +39,7 @@ def doctor(needed: bool, storage: Path | None, as_json: bool) -> None:
     sys.exit(any(finding.level == checkup.WRONG for finding in found))
 
 
-def _look(storage: Path | None, needed: bool) -> list[checkup.Finding]:
+def _look(storage: Path | None) -> list[checkup.Finding]:
     where = storage or default_storage()
     checks: list[Callable[[], checkup.Finding]] = [
         checkup.python,
@@ -48,11 +53,12 @@ def _look(storage: Path | None, needed: bool) -> list[checkup.Finding]:
         lambda: checkup.trials(where),
         lambda: checkup.clock(where),
     ]
-    found = [check() for check in checks]
+    return [*(check() for check in checks), *_daemon(storage, needed=False)]
+
+
+def _daemon(storage: Path | None, *, needed: bool) -> list[checkup.Finding]:
     try:
-        found.append(checkup.daemon_socket(address_of(storage)))
+        address = address_of(storage)
     except ConfigError as error:
-        found.append(checkup.Finding("socket", checkup.WRONG, str(error), "as it says"))
-    else:
-        found.append(checkup.answers(storage, needed=needed))
-    return found
+        return [checkup.Finding("socket", checkup.WRONG, str(error))]
+    return [checkup.daemon_socket(address), checkup.answers(storage, needed=needed)]

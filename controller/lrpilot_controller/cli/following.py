@@ -119,17 +119,20 @@ class Following(Generic[M]):
     def _meanwhile(self, channel: grpc.Channel) -> Iterator[M | Note]:
         """What the journal holds, until a daemon answers."""
         why = self._way.trouble()
-        gone = f"no daemon answers at {self._way.address}" + f" ({why})" * bool(why)
+        where = f"at {self._way.address}" + f" ({why})" * bool(why)
         if not self._has_journal:
             if not self._seen:
-                raise NoDaemon(f"{gone}: start it, or name another by --storage or LRPILOT_ADDRESS")
-            yield Note(f"{gone}; waiting for it")
+                raise NoDaemon(
+                    f"no daemon answers {where}: start it, or name another by --storage or "
+                    "LRPILOT_ADDRESS"
+                )
+            yield Note(f"waiting: no daemon answers {where}")
             self._closed.wait(LOOK_S)
             return
         try:
             with journal_in(self._storage) as journal:
                 look = self._begin(journal)
-                yield Note(f"{gone}: this is what the journal holds")
+                yield Note(f"from the journal: no daemon answers {where}")
                 while not self._closed.is_set():
                     if (news := look()) is not None:
                         self._seen = True
@@ -140,7 +143,7 @@ class Following(Generic[M]):
         except (NotFound, JournalError) as error:
             if not self._seen:
                 raise
-            yield Note(f"{gone}; {error}")
+            yield Note(f"no daemon answers {where}; {error}")
             self._closed.wait(LOOK_S)
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and the journal that they read."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,10 +41,13 @@ def journal_in(storage: Path | None) -> Iterator[SqlJournal]:
     """
     path = (storage or default_storage()) / JOURNAL
     if not path.exists():
-        raise NotFound(
-            f"no journal at {path}: no run has been recorded there yet, or --storage names "
-            "another directory"
-        )
+        told = "no run has been recorded there yet, or --storage names another directory"
+        if storage is None and (address := os.environ.get("LRPILOT_ADDRESS", "auto")) != "auto":
+            told = (
+                f"this command reads the files of a daemon, and the one at {address} keeps them "
+                "elsewhere: give its --storage on its host; from another, use `lrpilot watch`"
+            )
+        raise NotFound(f"no journal at {path}: {told}")
     journal = SqlJournal.open(path, readonly=True)
     try:
         yield journal

@@ -96,7 +96,7 @@ def serve(
         from lrpilot_controller.server.access.entrance import Entrance
 
         entrance = Entrance.open(
-            address, tokens_in(directory, tokens), tls_cert, tls_key, tls_client_ca
+            address, directory, tokens_in(directory, tokens), tls_cert, tls_key, tls_client_ca
         )
         options = DaemonOptions((own, address), directory, settings, linger, entrance, metrics)
     elif tls_cert or tls_key or tls_client_ca or tokens:

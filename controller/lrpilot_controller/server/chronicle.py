@@ -19,6 +19,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SignalSeen,
 )
+from lrpilot_controller.core.model import Verdict
 from lrpilot_controller.journal.base import Record, RunKey
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,8 @@ def _line(event: Event) -> tuple[str, dict[str, Any]] | None:
             text = f"refused at step {signal.step}: {reason}"
             return text, {"signal": signal.kind.value}
         case OutcomeMeasured(outcome):
-            text = f"outcome: {outcome.verdict}, gain {outcome.gain:+.2f}"
-            return text, {"decision": outcome.decision_id}
+            gain = "" if outcome.verdict is Verdict.UNFINISHED else f", gain {outcome.gain:+.2f}"
+            return f"outcome: {outcome.verdict}{gain}", {"decision": outcome.decision_id}
         case Commanded():
             return f"asked for: {event.kind}", {"who": event.who or "somebody"}
     return None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -313,6 +314,23 @@ def test_the_default_storage_is_the_users_own(
     assert len(json.loads(said(result))) == 3
 
 
+def test_without_a_home_directory_it_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(sys, "argv", ["lrpilot", "runs"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("lrpilot: uid ")
+    assert "XDG_STATE_HOME" in said
+
+
 # -- the command itself
 
 
@@ -350,7 +368,7 @@ def test_an_error_of_ours_is_one_line_and_exit_status_1(
 @pytest.mark.parametrize(
     ("args", "part"),
     [
-        (["--listen", "0.0.0.0:1"], "not a loopback address"),
+        (["--listen", "0.0.0.0:1"], "TCP needs TLS and a token"),
         (["--storage", "postgresql://host/db"], "stores in a directory only"),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
     ],

@@ -141,6 +141,9 @@ def test_a_clock_that_went_back_is_wrong(storage: Path) -> None:
         ({"LRPILOT_ADDRESS": "nowhere"}, WRONG),
         ({"LRPILOT_ADRESS": "unix:/tmp/d.sock"}, WRONG),
         ({"LRPILOT_CA": "/no/such/file"}, WRONG),
+        # Kubernetes sets these where a service is named lrpilot.
+        ({"LRPILOT_SERVICE_HOST": "10.0.0.7", "LRPILOT_PORT": "tcp://10.0.0.7:50051"}, OK),
+        ({"LRPILOT_IMAGE": "registry.example/lrpilot"}, OK),
     ],
 )
 def test_the_environment_is_read_and_no_token_is_told(
@@ -160,9 +163,12 @@ def test_what_grpc_does_at_a_fork_is_told(value: str, level: str) -> None:
 def test_a_daemon_that_must_answer_and_does_not_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("LRPILOT_ADDRESS", raising=False)
+    assert checkup.answers(tmp_path).level == NOTE
+    assert checkup.answers(tmp_path, needed=True).level == WRONG
     monkeypatch.setenv("LRPILOT_ADDRESS", f"unix:{tmp_path}/none.sock")
-    assert checkup.answers(None).level == NOTE
-    assert checkup.answers(None, needed=True).level == WRONG
+    assert checkup.answers(None).level == WRONG  # training starts none there
+    assert checkup.answers(tmp_path).level == NOTE
 
 
 def test_a_daemon_of_another_version_is_wrong(
@@ -179,6 +185,7 @@ def test_a_daemon_of_another_version_is_wrong(
     done = cli("doctor", "--daemon", "--json", env=env)
     told = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert told["daemon"]["level"] == told["socket"]["level"] == OK
+    assert set(told) == {"daemon", "socket"}  # a probe is not about the disk
     assert "sesame" not in done.stdout + done.stderr
     daemon.kill()
 

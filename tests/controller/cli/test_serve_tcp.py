@@ -34,9 +34,10 @@ def pair(tmp_path: Path) -> Pair:
 )
 def test_a_bare_port_is_refused_on_loopback_too(storage: Path, listen: str) -> None:
     refused = serve(storage, listen=listen)
-    assert refused.startswith(f"--listen {listen}: TCP needs TLS and a token.")
+    assert refused.startswith(f"--listen {listen}: TCP needs TLS and a token: ")
     assert "add --tls-cert FILE --tls-key FILE" in refused
-    assert f"lrpilot certificate {listen.rpartition(':')[0].strip('[]')}" in refused
+    host = listen.rpartition(":")[0].strip("[]")
+    assert f"`lrpilot certificate --storage {storage} {host}`" in refused
     assert "lrpilot token create NAME --role trainer --project PROJECT" in refused
     assert f"--tokens {storage / 'tokens.jsonl'}" in refused
     assert not storage.exists()

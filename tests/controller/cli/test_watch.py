@@ -205,7 +205,7 @@ def test_without_a_daemon_the_journal_is_followed(
         journal.append([(key, 0.0, event) for event in events[30:]])
         assert watch.until(step=50)["step"] > before
         status, said = watch.interrupt()
-    assert (status, "this is what the journal holds" in said) == (0, True)
+    assert (status, "from the journal" in said) == (0, True)
     with lines("--storage", str(tmp_path)) as watch:
         assert watch.news()["run"] == "demo/exp-1"
     journal.close()

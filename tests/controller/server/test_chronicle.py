@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def test_telemetry_is_no_line(lines: list[dict[str, Any]]) -> None:
 
 def test_a_line_of_text_has_them_as_key_and_value() -> None:
     text = logged("text")
+    assert all(re.match(r"20\d\d-\d\d-\d\dT[\d:]{8}[+-]\d{4} [A-Z]+ [a-z]", line) for line in text)
     (opened,) = [line for line in text if "session opened" in line]
     assert opened.endswith(' run="default/exp 1" attempt=a generation=1')
     assert any(" decision=1 " in line for line in text)

@@ -20,12 +20,21 @@ class Entrance:
     def open(
         cls,
         address: Address,
+        storage: Path,
         tokens: Path,
         cert: Path | None,
         key: Path | None,
         client_ca: Path | None,
     ) -> "Entrance":
         """Read everything once, and say exactly what is missing.
+
+        Args:
+            address: Where the daemon is to listen.
+            storage: Its storage, for what it says to do.
+            tokens: The file of the tokens.
+            cert: The certificate chain.
+            key: Its private key.
+            client_ca: What clients' certificates are signed by; None: none is asked for.
 
         Raises:
             ConfigError: something is missing or cannot be used, with what to add.
@@ -38,16 +47,17 @@ class Entrance:
                 if given is None
             )
             missing.append(
-                f"add {flags} (for a first try `lrpilot certificate {address.host}` makes them)"
+                f"add {flags} (for a first try, `lrpilot certificate --storage {storage} "
+                f"{address.host}` makes both and prints the flags)"
             )
         known = Tokens(tokens)
         if known.empty:
             missing.append(
-                f"make a token: lrpilot token create NAME --role trainer --project PROJECT "
-                f"--tokens {tokens}"
+                "make a token: `lrpilot token create NAME --role trainer --project PROJECT "
+                f"--tokens {tokens}`"
             )
         if missing or cert is None or key is None:
             raise ConfigError(
-                f"--listen {address}: TCP needs TLS and a token. {'; '.join(missing)}"
+                f"--listen {address}: TCP needs TLS and a token: {'; '.join(missing)}"
             )
         return cls(known, Certificates(TlsFiles(cert, key, client_ca)))

@@ -52,7 +52,7 @@ class Entry(BaseModel):
     @model_validator(mode="after")
     def _own_project(self) -> Self:
         if self.role == "trainer" and not self.projects:
-            raise ValueError("a trainer's token names its projects")
+            raise ValueError("a trainer's token names its projects: --project P")
         return self
 
     @property
@@ -109,7 +109,9 @@ def read(path: Path) -> tuple[Entry, ...]:
 def _told(error: ValidationError) -> str:
     """What is wrong; not in the error's own words, which would hold the line itself."""
     return "; ".join(
-        ".".join(map(str, one["loc"])) + (": " if one["loc"] else "") + one["msg"]
+        ".".join(map(str, one["loc"]))
+        + (": " if one["loc"] else "")
+        + one["msg"].removeprefix("Value error, ")
         for one in error.errors(include_input=False, include_url=False)
     )
 
