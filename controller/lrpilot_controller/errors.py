@@ -41,6 +41,14 @@ class LimitReached(LRPilotError):
     """More than the daemon's file allows in `[server]`; worth another try later."""
 
 
+class DetectorFailed(LRPilotError):
+    """A detector of another package raised, or said what no detector can say."""
+
+
+class RunFailed(LRPilotError):
+    """LRPilot itself failed on a run; this daemon takes nothing more of it."""
+
+
 class NoDaemon(LRPilotError):
     """No daemon answers where one is needed."""
 

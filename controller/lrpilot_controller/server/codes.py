@@ -13,6 +13,7 @@ from lrpilot_controller.errors import (
     NotNow,
     OutOfOrder,
     RunBusy,
+    RunFailed,
     Stopping,
     Superseded,
 )
@@ -22,6 +23,7 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
     InvalidTelemetry: grpc.StatusCode.INVALID_ARGUMENT,
     OutOfOrder: grpc.StatusCode.ABORTED,
     RunBusy: grpc.StatusCode.ALREADY_EXISTS,
+    RunFailed: grpc.StatusCode.FAILED_PRECONDITION,
     Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,

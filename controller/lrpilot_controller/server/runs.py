@@ -9,8 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -19,25 +18,21 @@ from lrpilot_controller.config import Config
 from lrpilot_controller.core.events import (
     Commanded,
     Configured,
-    Decided,
-    Event,
-    Input,
-    Output,
     Report,
     SaidGoodbye,
     Samples,
     SessionLost,
     SessionOpened,
-    SnapshotProven,
 )
-from lrpilot_controller.core.model import Attempt, DecisionStatus
-from lrpilot_controller.errors import JournalError, Superseded
-from lrpilot_controller.journal.base import Journal, Record, RunKey
+from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.errors import Superseded
+from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.commands import check, no_session, told
 from lrpilot_controller.server.intake import Intake
+from lrpilot_controller.server.ledger import Ledger
 from lrpilot_controller.server.live import Link, LiveRun, admit, newer
-from lrpilot_controller.server.loading import DUE, WORTH, load, text_of
+from lrpilot_controller.server.loading import WORTH, load
 from lrpilot_controller.server.priors import Priors, answer_of
 from lrpilot_controller.server.residents import Residents
 from lrpilot_controller.server.tally import Tally
@@ -45,11 +40,13 @@ from lrpilot_controller.server.tally import Tally
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Listener = Callable[[RunKey, Sequence[Record]], None]
 
 
 class Runs:
-    """Loads runs, opens and closes their sessions, and records before it speaks."""
+    """Loads runs, and opens and closes their sessions.
+
+    `listeners` are told what was journaled.
+    """
 
     def __init__(
         self,
@@ -66,7 +63,9 @@ class Runs:
         self._priors = priors
         self._residents = Residents(self._load)
         self.tally = Tally()
-        self.listeners: list[Listener] = [self.tally.record]
+        self._ledger = Ledger(writer, self._residents)
+        self.listeners = self._ledger.listeners
+        self.listeners.append(self.tally.record)
 
     def states(self) -> Counter[str]:
         """How many runs have a trainer now, by what they do. May be called by any thread."""
@@ -84,8 +83,10 @@ class Runs:
             RunBusy: another attempt has a live session, and this one does not resume it.
             Superseded: a newer attempt has taken over.
             LimitReached: the journal takes no more runs, attempts, or bytes.
+            RunFailed: LRPilot failed on it, now or before.
             JournalError: the run cannot be loaded or recorded now.
         """
+        self._ledger.aside.check(key)
         await self._intake.run(key)
         while True:
             run = await self._residents.get(key)
@@ -110,16 +111,18 @@ class Runs:
             settings = self._config.settings_of(run.key)
             try:
                 if run.settings != settings:
-                    await self._record(run, Configured(settings))
-                await self._record(run, SessionOpened(attempt))
+                    await self._ledger.record(run, Configured(settings))
+                await self._ledger.record(run, SessionOpened(attempt))
             except BaseException:
                 run.link = older
+                if older is not None and (gone := self._ledger.gone(run)) is not None:
+                    older.end(gone)
                 raise
             if older is not None:
                 text = f"a newer session of run {run.key} took over from this one"
                 older.end(Superseded(text))
             if run.wants_prior:
-                await self._record(run, await answer_of(self._priors, run.key, attempt))
+                await self._ledger.record(run, await answer_of(self._priors, run.key, attempt))
             run.link = link
             self._residents.wake(run)
             return True
@@ -135,8 +138,12 @@ class Runs:
                     return
                 run.link = None
                 if run.attempt is not None and not run.ended:
-                    await self._record(run, SessionLost(run.attempt.id))
-                self._save(run, WORTH)
+                    lost = SessionLost(run.attempt.id)
+                    if self._residents.held(run):
+                        await self._ledger.record(run, lost)
+                    elif self._residents.find(run.key) is None:  # no newer session of it
+                        await self._ledger.append(run, [lost])
+                self._ledger.save(run, WORTH)
         finally:
             if run.link is None:
                 self._residents.rest(run)
@@ -147,6 +154,7 @@ class Runs:
         Raises:
             Superseded: the session lost the run to a newer one.
             LimitReached: there is no room in the journal, and it must not be acknowledged.
+            RunFailed: LRPilot failed on it.
             JournalError: it could not be recorded, and must not be acknowledged.
         """
         await _to_its_end(self._take(run, link, event))
@@ -155,12 +163,14 @@ class Runs:
         async with run.lock:
             if run.link is not link:
                 raise Superseded(f"a newer session of run {run.key} took over from this one")
+            if (gone := self._ledger.gone(run)) is not None:
+                raise gone
             self._intake.more()
             if isinstance(event, Samples):
                 if fresh := newer(event, run.next_seq):
-                    await self._record(run, fresh)
+                    await self._ledger.record(run, fresh)
             elif event.report_seq >= run.next_report:
-                await self._record(run, event)
+                await self._ledger.record(run, event)
 
     async def command(self, key: RunKey, command: Commanded) -> str:
         """Record what a person asks of a run that has a live session, and do it.
@@ -170,6 +180,7 @@ class Runs:
 
         Raises:
             NotNow: it has none, its trainer cannot do it, or the engine will not do it now.
+            RunFailed: LRPilot failed on it.
             JournalError: it could not be recorded; nothing was done.
         """
         run = self._residents.find(key)
@@ -179,8 +190,10 @@ class Runs:
 
     async def _command(self, run: LiveRun, command: Commanded) -> str:
         async with run.lock:
+            if (gone := self._ledger.gone(run)) is not None:
+                raise gone
             check(run, command)
-            return told(run, command, await self._record(run, command))
+            return told(run, command, await self._ledger.record(run, command))
 
     async def mark_lost(self) -> None:
         """Record as lost the sessions that an earlier daemon did not live to see the end of.
@@ -215,65 +228,12 @@ class Runs:
         )
 
     async def _load(self, key: RunKey) -> LiveRun:
-        run, rest = await asyncio.to_thread(load, self._journal, key)
-        await self._make(run, rest)
+        try:
+            run, rest = await asyncio.to_thread(load, self._journal, key)
+            await self._ledger.make(run, rest)
+        except Exception as error:
+            raise self._ledger.failure(key, error) from error
         return run
-
-    def _save(self, run: LiveRun, least: int) -> None:
-        """Keep the state after the newest record, where that spares a restart so many samples.
-
-        Whatever comes in the way costs time at the next start, and nothing else.
-        """
-        if run.unsaved < least or not self._residents.held(run):
-            return
-        try:
-            if (text := text_of(run)) is None:
-                return
-            saving = self._writer.save_checkpoint(run.key, run.recorded, text)
-        except Exception as error:  # a plugin's detector, for one, may have any state
-            log.warning("the state of run %s is not kept: %r", run.key, error)
-        else:
-            saving.add_done_callback(partial(_saved, run.key))
-        run.unsaved = 0
-
-    async def _record(self, run: LiveRun, event: Input) -> list[Output]:
-        """Journal an input, feed it, journal what follows, then speak; what followed."""
-        await self._append(run, [event])
-        try:
-            outputs = run.take(event)
-            await self._make(run, outputs)
-        except JournalError:
-            # The engine knows more than the journal does: load it afresh next time.
-            self._residents.drop(run)
-            raise
-        self._save(run, DUE)
-        return outputs
-
-    async def _make(self, run: LiveRun, outputs: list[Output]) -> None:
-        if not outputs:
-            return
-        await self._append(run, outputs)
-        for output in outputs:
-            run.made(output)
-            if run.link is None:
-                continue
-            if isinstance(output, Decided) and output.decision.status is DecisionStatus.SENT:
-                run.link.decide(output.decision)
-            elif isinstance(output, SnapshotProven):
-                run.link.prove(output.snapshot)
-
-    async def _append(self, run: LiveRun, events: Sequence[Event]) -> None:
-        at = time.time()
-        numbers = await self._writer.append([(run.key, at, event) for event in events])
-        run.recorded = numbers[-1]
-        records = [Record(n, at, event) for n, event in zip(numbers, events, strict=True)]
-        for listener in self.listeners:
-            listener(run.key, records)
-
-
-def _saved(key: RunKey, saving: "Future[None]") -> None:
-    if (error := saving.exception()) is not None:
-        log.warning("the state of run %s is not kept: %s", key, error)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:

@@ -46,8 +46,8 @@ class SessionServiceServicer(object):
 
     def Session(self, request_iterator, context):
         """Refusals, all permanent (the trainer stops asking and trains on): ALREADY_EXISTS the run has a
-        live session of another attempt; FAILED_PRECONDITION the attempt was superseded, or the
-        versions do not fit; INVALID_ARGUMENT a malformed message. ABORTED (messages
+        live session of another attempt; FAILED_PRECONDITION the attempt was superseded, the
+        versions do not fit, or LRPilot failed on the run; INVALID_ARGUMENT a malformed message. ABORTED (messages
         before this one are missing), RESOURCE_EXHAUSTED and UNAVAILABLE are worth another try.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -19,7 +19,7 @@ from lrpilot_controller.core.events import (
 from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode
 from lrpilot_controller.journal import MemoryJournal, Record, SqlJournal
 from lrpilot_controller.journal.base import Checkpoint
-from lrpilot_controller.server import runs
+from lrpilot_controller.server import ledger
 from lrpilot_controller.server.loading import load, text_of
 from support.recorded import Simulation, replayed, simulate, simulations
 from support.resumed import KEY, load_from, states
@@ -154,7 +154,7 @@ def test_states_at_every_turn_change_nothing(
     one: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Daemons that die and go on from a state: what they record is what a replay of all gives."""
-    monkeypatch.setattr(runs, "DUE", 1)
+    monkeypatch.setattr(ledger, "DUE", 1)
     recorded = simulate(replace(one, deaths=range(5, 1000, 23)), tmp_path)
     assert replayed(recorded).difference is None
     journal = SqlJournal.open(tmp_path / "journal.db", readonly=True)

@@ -14,7 +14,6 @@ from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal import JournalWriter, MemoryJournal, RunKey
 from lrpilot_controller.server import residents
 from lrpilot_controller.server.live import LiveRun
-from lrpilot_controller.server.residents import Residents
 from lrpilot_controller.server.runs import Runs
 from support.journaled import NoLink, NoPriors
 from support.streams import ATTEMPT, Trainer, descent
@@ -70,7 +69,7 @@ def test_finished_runs_leave_memory() -> None:
 def test_a_run_that_nobody_comes_back_to_leaves_after_a_while() -> None:
     async def story() -> None:
         async with runs_on(MemoryJournal()) as runs:
-            runs._residents = Residents(runs._load, idle_s=0.05)
+            runs._residents._idle_s = 0.05
             await live_through(runs, KEY)
             assert alive() == 1
             await asyncio.sleep(0.2)
@@ -82,7 +81,7 @@ def test_a_run_that_nobody_comes_back_to_leaves_after_a_while() -> None:
 def test_one_with_a_session_stays() -> None:
     async def story() -> None:
         async with runs_on(MemoryJournal()) as runs:
-            runs._residents = Residents(runs._load, idle_s=0.01, most_idle=0)
+            runs._residents._idle_s, runs._residents._most_idle = 0.01, 0
             link = NoLink()
             run = await runs.open(KEY, ATTEMPT, link)
             await asyncio.sleep(0.05)

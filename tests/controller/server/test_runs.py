@@ -36,7 +36,7 @@ from lrpilot_controller.core.model import (
     Receipt,
 )
 from lrpilot_controller.core.settings import CoreSettings, Reaction, Reactions
-from lrpilot_controller.errors import LRPilotError, NotNow
+from lrpilot_controller.errors import JournalUnavailable, LRPilotError, NotNow
 from lrpilot_controller.journal import MemoryJournal, RunKey
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.live import LiveRun
@@ -331,6 +331,43 @@ def test_what_a_new_session_brings_about_is_not_told_to_the_one_before(house: Ho
         await house.runs.open(KEY, replace(SEARCHING, id="t2", resumes="t1"), house.link)
         assert first.decided == []
         assert len(first.ended) == 1
+
+    play(story)
+
+
+class Full(MemoryJournal):
+    """Takes what a trainer says, but not what follows from it, while it is `full`."""
+
+    full = False
+
+    def append(self, entries: Any) -> list[int]:
+        if self.full and not all(isinstance(event, Input) for _, _, event in entries):
+            raise JournalUnavailable("the disk is full")
+        return super().append(entries)
+
+
+def test_a_session_of_a_run_that_was_loaded_anew_writes_no_more(house: House) -> None:
+    async def story() -> None:
+        house.journal = Full()
+        house.writer.close()
+        house.writer = JournalWriter(house.journal)
+        house.restart()
+        run = await house.open()
+        await house.feed(run, START, LOSSES)  # a program was sent, which the next attempt ends
+        old, new = house.link, Link()
+        house.journal.full = True
+        other = replace(SEARCHING, id="t2", resumes="t1")
+        with pytest.raises(JournalUnavailable):
+            await house.runs.open(KEY, other, new)
+        house.journal.full = False
+        assert len(old.ended) == 1  # its run is of no use any more
+        await house.runs.open(KEY, other, new)
+        names = house.names()
+        with pytest.raises(JournalUnavailable, match="loaded anew"):
+            await house.runs.take(run, old, replace(LOSSES, first_seq=41))
+        await house.runs.close(run, old)
+        assert house.names() == names
+        assert new.ended == []
 
     play(story)
 
