@@ -3,10 +3,14 @@
 A message costs about the same whether it carries ten samples or a hundred. Whoever has a core to
 itself and few runs asks for nothing, and hears of every loss within a quarter of a second; with
 hundreds of runs on that core, larger messages are what lets it hear of them at all.
+
+A session is eager in its first second. Where many open at once (a daemon that is back, a sweep that
+starts), their number says what is coming before any load does.
 """
 
 import asyncio
 import time
+from pathlib import Path
 
 TICK_S = 0.25
 BUSY, CALM = 0.7, 0.6
@@ -14,9 +18,16 @@ BUSY, CALM = 0.7, 0.6
 LATE_S = 0.1
 """A tick that comes so late shows a busy loop too: others may have most of the core."""
 MEMORY = 0.5
+STORM = 5.0
+"""Openings lately, half of it per tick: about so many at ten sessions per second."""
+CALM_MESSAGES = 400
+"""Messages per second of which a core handles so many without effort."""
 FIRST_MS, MOST_MS = 250, 2000
 """The least that is worth asking for, and the most: what is noticed so late must be in time."""
-SLOWER, FASTER = 1.3, 0.95
+SLOWER, MUCH_SLOWER, FASTER = 1.3, 2.0, 0.95
+TOO_BUSY = 0.9
+"""A share above which it is far too much: then steps are larger."""
+SCHEDULED = Path("/proc/self/schedstat")
 
 
 class FlushPace:
@@ -30,10 +41,11 @@ class FlushPace:
         self.flush_ms = 0
         self._busy = 0.0
         self._late = 0.0
+        self._openings = 0.0
 
     @property
     def busy(self) -> float:
-        """The share of one core that this process used lately."""
+        """The share of one core that this process used, or its loop waited for, lately."""
         return self._busy
 
     @property
@@ -45,17 +57,39 @@ class FlushPace:
         """Learn from a tick: the share of a core that was used since the last, and its delay."""
         self._busy += MEMORY * (busy - self._busy)
         self._late += MEMORY * (late_s - self._late)
+        self._openings *= MEMORY
         if self._busy > BUSY or self._late > LATE_S:
-            self.flush_ms = min(round(max(self.flush_ms, FIRST_MS) * SLOWER), MOST_MS)
+            slower = MUCH_SLOWER if self._busy > TOO_BUSY else SLOWER
+            self.flush_ms = min(round(max(self.flush_ms, FIRST_MS) * slower), MOST_MS)
         elif self._busy < CALM and self.flush_ms:
             faster = round(self.flush_ms * FASTER)
             self.flush_ms = faster if faster > FIRST_MS else 0
 
+    def opened(self, sessions: int) -> None:
+        """A session opens, the last of so many: many at once are a load that is still to come."""
+        self._openings += 1
+        ahead = round(1000 * sessions / CALM_MESSAGES)
+        if self._openings > STORM and ahead > FIRST_MS:
+            self.flush_ms = max(self.flush_ms, min(ahead, MOST_MS))
+
     async def keep(self) -> None:
-        """Tick until cancelled."""
-        now, used = time.monotonic(), time.process_time()
+        """Tick until cancelled. To be awaited on the process's first thread."""
+        now, used, wanted = time.monotonic(), time.process_time(), _wanted_s()
         while True:
             await asyncio.sleep(TICK_S)
-            last, before = now, used
-            now, used = time.monotonic(), time.process_time()
-            self.tick((used - before) / (now - last), now - last - TICK_S)
+            before = now, used, wanted
+            now, used, wanted = time.monotonic(), time.process_time(), _wanted_s()
+            took = now - before[0]
+            self.tick(max(used - before[1], wanted - before[2]) / took, took - TICK_S)
+
+
+def _wanted_s() -> float:
+    """Seconds that the process's first thread ran or waited for a core; 0 where none can say.
+
+    Who gets little of a core is as busy as who uses all of it, and needs not be late.
+    """
+    try:
+        ran, waited, _ = SCHEDULED.read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(ran) + int(waited)) / 1e9

@@ -89,6 +89,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> None:
         self.active += 1
         self.opened += 1
+        self._pace.opened(self.active)
         self.idle.clear()
         self._sessions.add(session)
         try:

@@ -49,6 +49,8 @@ _KINDS = (
     OutcomeMeasured,
 )
 _NEWS = (SessionOpened, SaidGoodbye, Resolved, ReceiptArrived, OutcomeMeasured, SearchEnded)
+BEFORE_ANY = 2
+"""A new run's settings and first session: a thousand runs that begin at once are no news."""
 _UNDONE = (
     DecisionStatus.EXPIRED,
     DecisionStatus.REJECTED,
@@ -131,6 +133,8 @@ def is_news(record: Record) -> bool:
     event = record.event
     if isinstance(event, Decided):
         return event.decision.action in CHANGING
+    if isinstance(event, SessionOpened) and record.n <= BEFORE_ANY:
+        return False
     return isinstance(event, _NEWS)
 
 

@@ -40,6 +40,31 @@ def test_a_loop_that_comes_late_is_busy_whoever_has_the_core() -> None:
     assert after(FlushPace(), 10, busy=0.3, late_s=0.5) > 0
 
 
+def test_far_too_much_is_answered_in_larger_steps() -> None:
+    assert after(FlushPace(), 5, busy=1.0) > after(FlushPace(), 5, busy=0.8) > 0
+
+
+def test_a_storm_of_openings_is_answered_before_it_is_a_load() -> None:
+    pace = FlushPace()
+    for sessions in range(1, 301):
+        pace.opened(sessions)
+    assert 700 <= pace.flush_ms < MOST_MS
+    for sessions in range(301, 2001):
+        pace.opened(sessions)
+    assert pace.flush_ms == MOST_MS
+    assert after(pace, 100, busy=0.3) == 0  # they had little to say
+
+
+def test_a_few_sessions_at_once_are_no_storm_nor_are_many_one_after_the_other() -> None:
+    few, slowly = FlushPace(), FlushPace()
+    for sessions in range(1, 51):
+        few.opened(sessions)
+    for sessions in range(1, 1001):
+        slowly.opened(sessions)
+        after(slowly, 4, busy=0.3)
+    assert few.flush_ms == slowly.flush_ms == 0
+
+
 @given(st.lists(st.tuples(st.floats(0, 8), st.floats(0, 60)), max_size=200))
 def test_it_never_asks_for_less_than_is_worth_it_or_for_more_than_the_most(
     ticks: list[tuple[float, float]],

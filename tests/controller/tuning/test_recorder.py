@@ -15,8 +15,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from lrpilot_controller.core.model import Action, DecisionStatus
-from lrpilot_controller.journal import MemoryJournal, SqlJournal
+from lrpilot_controller.core.events import SessionOpened
+from lrpilot_controller.core.model import Action, Attempt, DecisionStatus, ParamGroup
+from lrpilot_controller.journal import MemoryJournal, Record, SqlJournal
 from lrpilot_controller.tuning.recorder import TrialRecorder
 
 Make = Callable[..., TrialRecorder]
@@ -101,7 +102,11 @@ def test_only_news_is_queued(run: Any, recording: Make) -> None:
     recorder.record(run.key, run.losses(1, [1.0] * 100))
     recorder.record(run.key, run.decide(1, Action.NOTE))
     recorder.record(run.key, [])
+    opened = SessionOpened(Attempt("first", (ParamGroup("all", 0.1),), 1e-5, 0.1))
+    recorder.record(run.key, [Record(2, 0.0, opened)])  # nothing can have been decided yet
     assert put == []
+    recorder.record(run.key, [Record(3, 0.0, opened)])
+    assert put.pop() == run.key
     recorder.record(run.key, run.decide(2))
     assert put == [run.key]
 
