@@ -328,7 +328,7 @@ def test_a_search_under_way_does_not_wake_the_recorder(
     recorder._queue = type("Queue", (), {"put": lambda _, run: put.append(run)})()  # type: ignore[assignment]
     searching.run.listener = recorder.record
     searching.ladder()
-    searching.run.receipt(1)
+    searching.run.receipt(searching.decided)  # a program is answered before the next one is sent
     assert put == []
     searching.ended()
     assert put == [searching.run.key]
