@@ -19,7 +19,7 @@ T = TypeVar("T")
 # A transaction costs as much as several records in it. A daemon of many runs would do little else,
 # so it makes one per GAP_S on average; after a pause some go at once, for a few runs all of them.
 # The more runs wait for one, the longer it may take: up to GAP_MAX_S.
-GAP_S, GAP_MAX_S = 0.005, 0.02
+GAP_S, GAP_MAX_S = 0.005, 0.04
 AT_ONCE = 5
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
-from lrpilot_controller.core.detectors.level import MEAN_DIFFERENCE_TO_SD, TINY
+from lrpilot_controller.core.detectors.level import LIMIT, MEAN_DIFFERENCE_TO_SD, TINY
 from lrpilot_controller.core.detectors.windows import ROUNDING, finite, median
 from lrpilot_controller.core.model import Signal, SignalKind
 
@@ -76,10 +76,13 @@ class OverfitDetector(SlotState):
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
     ) -> Sequence[Signal]:
         """Takes one report; see `Detector.update`."""
-        if train_loss is not None and (loss := finite(train_loss)) is not None:
-            self._trained += 1
-            weight = 1.0 / self._trained
-            self._train += (loss - self._train) * (weight if weight > MEMORY else MEMORY)
+        if train_loss is not None:
+            usual = -LIMIT < train_loss < LIMIT  # nearly always: a call less
+            loss = train_loss if usual else finite(train_loss)
+            if loss is not None:
+                trained = self._trained = self._trained + 1
+                weight = MEMORY if trained * MEMORY > 1.0 else 1.0 / trained
+                self._train += (loss - self._train) * weight
         if val_loss is None or (loss := finite(val_loss)) is None:
             return NO_SIGNALS
         return self._validated(step, loss)

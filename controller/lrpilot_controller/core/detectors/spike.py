@@ -13,7 +13,7 @@ from typing import Final
 
 from lrpilot_controller.core.detectors.base import NO_SIGNALS, SlotState
 from lrpilot_controller.core.detectors.divergence import SLACK
-from lrpilot_controller.core.detectors.level import RESOLUTION, TINY
+from lrpilot_controller.core.detectors.level import LIMIT, RESOLUTION, TINY
 from lrpilot_controller.core.detectors.windows import WINDOW, finite, median
 from lrpilot_controller.core.model import Signal, SignalKind
 
@@ -102,8 +102,13 @@ class SpikeDetector(SlotState):
         self, step: int, train_loss: float | None, val_loss: float | None, lr: float | None
     ) -> Sequence[Signal]:
         """Takes one report; see `Detector.update`."""
-        if train_loss is None or (loss := finite(train_loss)) is None:
+        if train_loss is None:
             return NO_SIGNALS
+        loss = train_loss
+        if not -LIMIT < loss < LIMIT:
+            if (kept := finite(loss)) is None:
+                return NO_SIGNALS
+            loss = kept
         count = self._count = self._count + 1
         last, before = self._last, self._before
         self._before, self._last = last, loss
@@ -115,7 +120,8 @@ class SpikeDetector(SlotState):
             middle = before if loss < before else last if loss > last else loss
         if count == 3:
             self._average = self._lagging = self._start = self._best = middle
-        level = 2.0 * self._average - self._lagging
+        average = self._average
+        level = 2.0 * average - self._lagging
         excess = loss - level
         far = FAR * self._usual
         if (gained := SLACK * (self._start - self._best)) > far:
@@ -123,9 +129,21 @@ class SpikeDetector(SlotState):
         if far == 0.0:
             # The first loss that differs: rounding is no spike.
             far = max(RESOLUTION * abs(level), TINY)
-        known = len(self._excesses) >= FEWEST
-        found = known and self._judge(loss, level, stands_out=excess > far)
-        self._learn(middle, level, excess, far if known else None)
+        found = False
+        if len(self._excesses) >= FEWEST:
+            if self._on or excess > far:
+                found = self._judge(loss, level, stands_out=excess > far)
+            if middle - level > far:
+                middle = level + far  # the level follows a spike slowly
+        weight = MEMORY if count * MEMORY > 1.0 else 1.0 / count
+        self._average = average = average + (middle - average) * weight
+        self._lagging += (average - self._lagging) * weight
+        if average < self._best:
+            self._best = average
+        if excess > self._highest:
+            self._highest = excess
+        if count % WINDOW == 0:
+            self._end_window()
         return (self._signal(step, loss, level, excess, far),) if found else NO_SIGNALS
 
     def _judge(self, loss: float, level: float, *, stands_out: bool) -> bool:
@@ -143,21 +161,10 @@ class SpikeDetector(SlotState):
         self._last_one = self._count
         return apart
 
-    def _learn(self, middle: float, level: float, excess: float, far: float | None) -> None:
-        if excess > self._highest:
-            self._highest = excess
-        if far is not None and middle - level > far:
-            middle = level + far  # the level follows a spike slowly
-        count = self._count
-        weight = MEMORY if count * MEMORY > 1.0 else 1.0 / count
-        average = self._average = self._average + (middle - self._average) * weight
-        self._lagging += (average - self._lagging) * weight
-        if average < self._best:
-            self._best = average
-        if count % WINDOW == 0:
-            self._excesses = [*self._excesses[1 - WINDOWS :], self._highest]
-            self._usual = median(self._excesses)
-            self._highest = 0.0
+    def _end_window(self) -> None:
+        self._excesses = [*self._excesses[1 - WINDOWS :], self._highest]
+        self._usual = median(self._excesses)
+        self._highest = 0.0
 
     def _signal(self, step: int, loss: float, level: float, excess: float, far: float) -> Signal:
         evidence = {

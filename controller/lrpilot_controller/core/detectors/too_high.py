@@ -71,7 +71,9 @@ class TooHighDetector(SlotState):
             self._first = FirstSteps(self._total_steps)  # of what this rate does from here on
         if train_loss is None:
             return NO_SIGNALS
-        if (loss := finite(train_loss)) is None:
+        usual = -LIMIT < train_loss < LIMIT  # nearly always: a call less
+        loss = train_loss if usual else finite(train_loss)
+        if loss is None:
             lost = None if self._over else self._first.lose(step)
             self._over = self._first.over
             return NO_SIGNALS if lost is None else (lost,)
