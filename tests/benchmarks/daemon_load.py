@@ -2,7 +2,8 @@
 
 The real daemon alone on one core, simulated trainers on another: each with a connection and a
 stream of its own, batches at the client's own pace (which a busy daemon slows down), and a snapshot
-whenever the last one was proven. Ends at the first number of jobs that is too many. By thread: the
+whenever the last one was proven. Ends at the first number of jobs that is too many: its sessions
+do not open within a minute, the core is full, or acknowledgements take over a second. By thread: the
 event loop with the engines, the journal's writer, and gRPC's. Linux only, on two cores or more.
 """
 
@@ -20,12 +21,12 @@ JOBS = (10, 100, 200, 300, 500, 700, 1000)
 SETTLE_WINDOWS = 2  # in which the daemon finds the pace that it asks for
 WINDOWS = 3
 WINDOW_S = 4.0
-TOO_SLOW_MS = 250.0
+TOO_SLOW_MS = 1000.0  # of a p99; what is quick enough, the table lets a reader judge
 TOO_BUSY = 0.98
 
 
 def main() -> dict[str, Any]:
-    """Run it: four minutes."""
+    """Run it: four minutes, five on a machine that has other work."""
     rows = []
     for jobs in JOBS:
         try:

@@ -22,8 +22,9 @@ STORM = 5.0
 """Openings lately, half of it per tick: about so many at ten sessions per second."""
 CALM_MESSAGES = 400
 """Messages per second of which a core handles so many without effort."""
-FIRST_MS, MOST_MS = 250, 2000
-"""The least that is worth asking for, and the most: what is noticed so late must be in time."""
+FIRST_MS, MOST_MS, UTMOST_MS = 250, 2000, 4000
+"""The least that is worth asking for, and the most: what is noticed so late must be in time. Who is
+far too busy at that asks for up to twice as much: else the same time is spent in queues."""
 SLOWER, MUCH_SLOWER, FASTER = 1.3, 2.0, 0.95
 TOO_BUSY = 0.9
 """A share above which it is far too much: then steps are larger."""
@@ -59,8 +60,10 @@ class FlushPace:
         self._late += MEMORY * (late_s - self._late)
         self._openings *= MEMORY
         if self._busy > BUSY or self._late > LATE_S:
-            slower = MUCH_SLOWER if self._busy > TOO_BUSY else SLOWER
-            self.flush_ms = min(round(max(self.flush_ms, FIRST_MS) * slower), MOST_MS)
+            far_over = self._busy > TOO_BUSY
+            slower, most = (MUCH_SLOWER, UTMOST_MS) if far_over else (SLOWER, MOST_MS)
+            asked = min(round(max(self.flush_ms, FIRST_MS) * slower), most)
+            self.flush_ms = max(self.flush_ms, asked)
         elif self._busy < CALM and self.flush_ms:
             faster = round(self.flush_ms * FASTER)
             self.flush_ms = faster if faster > FIRST_MS else 0

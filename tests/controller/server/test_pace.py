@@ -6,7 +6,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpilot_controller.server.pace import MOST_MS, FlushPace
+from lrpilot_controller.server.pace import MOST_MS, UTMOST_MS, FlushPace
 
 
 def after(pace: FlushPace, ticks: int, busy: float, late_s: float = 0.0) -> int:
@@ -44,6 +44,14 @@ def test_far_too_much_is_answered_in_larger_steps() -> None:
     assert after(FlushPace(), 5, busy=1.0) > after(FlushPace(), 5, busy=0.8) > 0
 
 
+def test_only_far_too_much_is_asked_to_wait_longest_and_for_as_long_as_it_is_busy() -> None:
+    pace = FlushPace()
+    assert after(pace, 50, busy=0.85) == MOST_MS
+    assert after(pace, 10, busy=1.0) == UTMOST_MS
+    assert after(pace, 50, busy=0.85) == UTMOST_MS
+    assert after(pace, 20, busy=0.3) < MOST_MS
+
+
 def test_a_storm_of_openings_is_answered_before_it_is_a_load() -> None:
     pace = FlushPace()
     for sessions in range(1, 301):
@@ -72,7 +80,7 @@ def test_it_never_asks_for_less_than_is_worth_it_or_for_more_than_the_most(
     pace = FlushPace()
     for busy, late_s in ticks:
         pace.tick(busy, late_s)
-        assert pace.flush_ms == 0 or 250 < pace.flush_ms <= MOST_MS
+        assert pace.flush_ms == 0 or 250 < pace.flush_ms <= UTMOST_MS
 
 
 async def _under_load() -> int:
