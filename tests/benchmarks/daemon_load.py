@@ -3,8 +3,8 @@
 The real daemon alone on one core, simulated trainers on another: each with a connection and a
 stream of its own, batches at the client's own pace (which a busy daemon slows down), and a snapshot
 whenever the last one was proven. Ends at the first number of jobs that is too many: its sessions
-do not open within a minute, the core is full, or acknowledgements take over a second. By thread: the
-event loop with the engines, the journal's writer, and gRPC's. Linux only, on two cores or more.
+do not open within a minute, the core is full, or acknowledgements take over a second. By thread:
+the event loop with the engines, the journal's writer, and gRPC's. Linux only, on two cores or more.
 """
 
 import tempfile
