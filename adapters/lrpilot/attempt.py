@@ -20,7 +20,7 @@ from lrpilot.rates import Rates
 from lrpilot.run import RunInfo
 from lrpilot.snapshots import SnapshotKeeper
 from lrpilot.trainer import TrainerPort
-from lrpilot_proto.v1 import session_pb2
+from lrpilot_proto.v1 import model_pb2, session_pb2
 
 log = logging.getLogger("lrpilot")
 
@@ -218,6 +218,21 @@ class Attempt:
             hello.plan.CopyFrom(self._rates.plan.message)
         self._hello = hello
         line.transport.open(hello)
+        line.on_report = lambda: self._keep_hello(line)
+
+    def _keep_hello(self, line: Line) -> None:
+        """Let the next session begin from where training stands: its daemon may know nothing."""
+        assert self._control is not None
+        own, hello = self._control.runner.own_plan, self._hello
+        plan = own.message if own is not None else model_pb2.Plan()
+        moved = hello.branch != self._stamp.branch or hello.plan != plan
+        # Before a sample arrived, another hello would open this session anew.
+        if moved and line.transport.status.acked_seq:
+            hello.branch = self._stamp.branch
+            hello.ClearField("plan")
+            if own is not None:
+                hello.plan.CopyFrom(plan)
+            line.transport.open(hello)
 
     def _want_search(self) -> None:
         """Ask for a search when the session opens, where one can be carried out."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from lrpilot.client.base import Message
+from lrpilot.client.base import Forgotten, Message
 from lrpilot.decisions import Judge
 from lrpilot.helm import Helm, NotHeld
 from lrpilot.losses import LossReader
@@ -102,6 +102,10 @@ class Control:
         elif isinstance(message, session_pb2.Welcome):
             self.welcome = message
             self._tell_mode(message.mode)
+        elif isinstance(message, Forgotten):
+            text = "the daemon's journal is older than this run; it goes on from where training is"
+            self._line.notice("older_journal", self._rates.step, text)
+            self.helm.tell_again()
         elif self.helm.snapshots is not None:
             self.helm.snapshots.prove(message.id, self._rates.step)
         return True

@@ -136,11 +136,25 @@ class Helm:
         """
         if self.snapshots is None:
             raise NotHeld("this trainer has no snapshots")
-        self._tell(self.snapshots.keep(), proven=False)
+        self._tell(self.snapshots.keep(self.rates.step), proven=False)
+
+    def tell_again(self) -> None:
+        """Tell of the proven snapshot to a daemon that has forgotten all, as of this branch.
+
+        What waits for its proof is let go of: nobody else could prove it.
+        """
+        if self.snapshots is None or not self.snapshots.usable:
+            return
+        self.snapshots.rolled_back(self.rates.step)
+        if (proven := self.snapshots.proven) is not None:
+            self._report(*proven, proven=True)
 
     def _tell(self, snapshot: int, proven: bool) -> None:
         self._live = (snapshot, self.rates.step)
+        self._report(snapshot, self.rates.step, proven=proven)
+
+    def _report(self, snapshot: int, step: int, *, proven: bool) -> None:
         taken = session_pb2.SnapshotTaken(
-            id=snapshot, step=self.rates.step, branch=self.stamp.branch, proven=proven
+            id=snapshot, step=step, branch=self.stamp.branch, proven=proven
         )
         self.line.report(session_pb2.Report(snapshot=taken))

@@ -1,6 +1,7 @@
 """What a pilot says to the daemon, in order: numbered samples, and reports between them."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lrpilot.client.base import Transport
@@ -30,6 +31,9 @@ class Line:
 
     Args:
         transport: carries them.
+
+    Attributes:
+        on_report: called after each report: training may stand elsewhere than before.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -38,6 +42,7 @@ class Line:
         self.seq = 0
         self._push = transport.push
         self._worst = -float("inf")
+        self.on_report: Callable[[], None] = lambda: None
 
     def next_seq(self) -> int:
         """The number of the next item."""
@@ -62,6 +67,7 @@ class Line:
         """Hand in a report; its place is before the next item."""
         report.before_seq = self.seq + 1
         self.transport.report(report)
+        self.on_report()
 
     def notice(self, kind: str, step: int, text: str) -> None:
         """Tell the user, and the run's story."""

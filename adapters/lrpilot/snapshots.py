@@ -41,6 +41,7 @@ class SnapshotKeeper:
         if total_steps is not None:
             self._least = min(max(total_steps // 25, SHORTEST), LONGEST)
         self._slots: dict[int, int] = {}
+        self._steps: dict[int, int] = {}
         self._proven: int | None = None
         self._pending: int | None = None
         self._kept: int | None = None
@@ -66,7 +67,7 @@ class SnapshotKeeper:
             return None
         first = self._proven is None
         before = self._clock()
-        self._copy_to_spare()
+        self._copy_to_spare(step)
         now = self._clock()
         if first:
             self._proven = self._last_id
@@ -76,13 +77,13 @@ class SnapshotKeeper:
         self._last_taken = (step, now)
         return self._last_id, first
 
-    def keep(self) -> int:
-        """Keep the state as it is, instead of what is not proven; returns its id."""
+    def keep(self, step: int) -> int:
+        """Keep the state before `step` as it is, instead of what is not proven; returns its id."""
         self._pending = None
-        self._kept = self._copy_to_spare()
+        self._kept = self._copy_to_spare(step)
         return self._kept
 
-    def _copy_to_spare(self) -> int:
+    def _copy_to_spare(self, step: int) -> int:
         spare, self._kept = self._spare, None
         self._slots = {i: slot for i, slot in self._slots.items() if slot != spare}
         before = self._clock()
@@ -90,7 +91,13 @@ class SnapshotKeeper:
         self.seconds += self._clock() - before
         self._last_id += 1
         self._slots[self._last_id] = spare
+        self._steps = {i: self._steps.get(i, step) for i in self._slots}
         return self._last_id
+
+    @property
+    def proven(self) -> tuple[int, int] | None:
+        """The newest proven snapshot, and the step that its state is before."""
+        return None if self._proven is None else (self._proven, self._steps[self._proven])
 
     @property
     def _spare(self) -> int:

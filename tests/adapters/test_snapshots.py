@@ -123,7 +123,7 @@ def test_a_kept_one_takes_the_place_of_what_waits_and_stays_over_a_rollback() ->
     bench.keeper.take(100)
     assert bench.keeper.held(after_keep=False) == {1, 2}
     assert bench.keeper.held(after_keep=True) == {1, 3}
-    assert bench.keeper.keep() == 3
+    assert bench.keeper.keep(0) == 3
     bench.keeper.rolled_back(120)
     assert (bench.keeper.slot_of(1), bench.keeper.slot_of(2), bench.keeper.slot_of(3)) == (
         0,
@@ -132,14 +132,14 @@ def test_a_kept_one_takes_the_place_of_what_waits_and_stays_over_a_rollback() ->
     )
     bench.keeper.prove(2, 130)  # crossed on its way: it is gone
     bench.keeper.prove(3, 130)
-    assert bench.keeper.keep() == 4
+    assert bench.keeper.keep(0) == 4
     assert bench.keeper.held(after_keep=False) == {3, 4}
 
 
 def test_a_kept_one_gives_way_to_the_next_by_the_interval() -> None:
     bench = Bench()
     bench.keeper.take(0)
-    bench.keeper.keep()
+    bench.keeper.keep(0)
     assert bench.keeper.take(100) == (3, False)
     bench.keeper.prove(2, 110)
     assert bench.keeper.held(after_keep=False) == {1, 3}
@@ -186,7 +186,7 @@ def test_a_proven_snapshot_is_only_ever_replaced_by_a_proven_one(
             assert made == (keeper.taken, False)
             waiting = made[0]
         elif event == "keep":
-            waiting = keeper.keep()
+            waiting = keeper.keep(0)
         elif event == "prove":
             keeper.prove(number, step)
             proven, waiting = (number, 0) if waiting and number == waiting else (proven, waiting)

@@ -38,28 +38,40 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or its processes would outlive it
-    folder = Path(tempfile.mkdtemp(prefix="lrp"))
-    storm, verdict, took = rage(folder, options.seed, options.seconds, options.kills)
+    storm, verdict, took = rage(options.seed, options.seconds, options.kills)
     report(storm, verdict, took)
-    if verdict.wrong:
-        print(f"\nseed {options.seed}; journal, logs and books are in {folder}. What happened:")
-        print("\n".join(f"{at:8.2f} s  {what}" for at, what in storm.happened))
-        return 1
-    shutil.rmtree(folder, ignore_errors=True)
-    return 0
+    print("\n".join([*verdict.wrong, verdict.kept]), flush=True)
+    return bool(verdict.wrong)
 
 
-def rage(
-    folder: Path, seed: int, seconds: float, kills: int | None = None
-) -> tuple[Storm, Verdict, float]:
-    """A storm in a folder: what happened, what is to be said of it, how many seconds it took.
+def rage(seed: int, seconds: float, kills: int | None = None) -> tuple[Storm, Verdict, float]:
+    """A storm: what happened, what is to be said of it, how many seconds it took.
+
+    Its folder is kept where something is wrong: what is wrong says where it is, and what happened.
 
     Args:
-        folder: where everything is kept; its path must be short enough for a socket.
         seed: of what goes wrong, and of the trainers.
         seconds: how long, where no number of kills is given.
         kills: of the daemon, after which it ends.
     """
+    folder = Path(tempfile.mkdtemp(prefix="lrp"))  # short enough for a socket
+    try:
+        storm, verdict, took = _rage(folder, seed, seconds, kills)
+    except BaseException:
+        print(f"seed {seed}: journal, logs and books are in {folder}", flush=True)
+        raise
+    if verdict.wrong:
+        happened = [f"{at:8.2f} s  {what}" for at, what in storm.happened]
+        kept = f"seed {seed}: journal, logs and books are in {folder}; what happened:"
+        verdict.kept = "\n".join([kept, *happened])
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return storm, verdict, took
+
+
+def _rage(
+    folder: Path, seed: int, seconds: float, kills: int | None
+) -> tuple[Storm, Verdict, float]:
     with ExitStack() as there:
         daemons, workers = Nursery("faulty_daemon"), Nursery("chaotic")
         there.callback(daemons.close)
@@ -91,7 +103,6 @@ def report(storm: Storm, verdict: Verdict, took: float) -> None:
     for name, value in rows.items():
         print(f"{name:{width}}  {value:>8}")
     print(f"{'violations':{width}}  {len(verdict.wrong):>8}")
-    print("\n".join(verdict.wrong), flush=True)
 
 
 if __name__ == "__main__":

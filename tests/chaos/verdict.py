@@ -13,6 +13,8 @@ from lrpilot_controller.story.replay import check
 from support.daemon import PROJECT, Daemon
 from support.faults.books import ANSWERS, complaints
 
+TOLD = 25  # lines of a log that tell of one fault
+
 
 @dataclass
 class Verdict:
@@ -21,10 +23,12 @@ class Verdict:
     Attributes:
         counts: how much there was to be judged, by what it is.
         wrong: what must not be, in words; empty where all is well.
+        kept: else where journal, logs and books are, and what happened.
     """
 
     counts: Counter[str]
     wrong: list[str]
+    kept: str = ""
 
 
 def judge(daemon: Daemon, trainers: Sequence[Trainer]) -> Verdict:
@@ -38,9 +42,10 @@ def judge(daemon: Daemon, trainers: Sequence[Trainer]) -> Verdict:
         _Run(daemon, run, verdict).judge(attempts)
     for trainer in trainers:
         bad = ("Traceback", "fault of its own", "could not be followed", "refused")
+        lines = trainer.log.splitlines()
         verdict.wrong += [
-            f"{trainer.name}: {line}"
-            for line in trainer.log.splitlines()
+            f"{trainer.name}: " + "\n    ".join(lines[at : at + TOLD])
+            for at, line in enumerate(lines)
             if any(words in line for words in bad)
         ]
         if not trainer.home:

@@ -9,8 +9,14 @@ from lrpilot_proto.v1 import model_pb2, session_pb2
 # seq (from 1, consecutive), kind (1 train, 2 validation), step, branch, program, loss, lrs
 Item = tuple[int, int, int, int, int, float, tuple[float, ...]]
 
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The daemon lacks what one has acknowledged: its journal is an older state, or another."""
+
+
 # What the daemon can say to the training thread.
-Message = model_pb2.Decision | session_pb2.SnapshotProven | session_pb2.Welcome
+Message = model_pb2.Decision | session_pb2.SnapshotProven | session_pb2.Welcome | Forgotten
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,13 @@ class Outbox:
         """A new session: what is unacknowledged will be sent again, in its order."""
         self._cursor = 0
 
+    def forgotten(self, acked_seq: int, acked_report: int) -> bool:
+        """Whether a daemon that begins to speak lacks what was acknowledged; noticed once."""
+        lost = acked_seq < self.acked_seq or acked_report < self._acked_report
+        self.acked_seq = min(self.acked_seq, acked_seq)
+        self._acked_report = min(self._acked_report, acked_report)
+        return lost
+
     def acknowledge(self, acked_seq: int, acked_report: int) -> bool:
         """Forget what the daemon has; returns whether it had anything new.
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lrpilot.client.base import Message
+from lrpilot.client.base import Forgotten, Message
 from lrpilot.client.bell import Bell
 from lrpilot.client.buffer import ConfusedError, Outbox
 from lrpilot.client.session import Ended, Event, Link, Received
@@ -160,10 +160,12 @@ class Conversation:
             )
         self._pace.asked(message.flush_ms)
         self._bell.relaxed = message.flush_ms > 0
-        progress = self._outbox.acknowledge(message.acked_seq, message.acked_report)
         body = message.WhichOneof("body")
-        if body == "welcome" and not memory.connected:
-            self._welcomed(message.welcome)
+        welcome = body == "welcome" and not memory.connected
+        forgot = welcome and self._outbox.forgotten(message.acked_seq, message.acked_report)
+        progress = self._outbox.acknowledge(message.acked_seq, message.acked_report)
+        if welcome:
+            self._welcomed(message.welcome, forgot=forgot)
         elif body == "decision" and message.decision.id > memory.last_decision:
             memory.last_decision = message.decision.id
             self._inbox.append(message.decision)
@@ -175,7 +177,7 @@ class Conversation:
             raise ConfusedError(f"the daemon sent over {MAX_INBOX} messages that wait to be read")
         return progress
 
-    def _welcomed(self, welcome: session_pb2.Welcome) -> None:
+    def _welcomed(self, welcome: session_pb2.Welcome, *, forgot: bool) -> None:
         now = time.monotonic()
         self._outbox.rewind()
         self._pace.opened(now)
@@ -184,6 +186,8 @@ class Conversation:
         self._memory.welcomes += 1
         self._memory.daemon_version = welcome.daemon_version
         self._inbox.append(welcome)
+        if forgot:
+            self._inbox.append(Forgotten())
         self._on_news()
         self._on_welcome()
 

@@ -9,6 +9,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ OPTIONS = (
 
 
 QUIET = "NONE"
+POLLING_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,17 @@ class Link:
         self._outgoing.put(None)  # else grpc's sending thread would wait for ever
         if self._call is not None:
             self._call.cancel()
+        self._await_polling()
         self._channel.close()
+
+    def _await_polling(self) -> None:
+        """Let grpc's thread that watched the connectivity end: it writes a traceback to standard
+        error where the channel is closed under it. It looks every 200 ms whether it is wanted."""
+        self.settled()
+        until = time.monotonic() + POLLING_S
+        watched = getattr(self._channel, "_connectivity_state", None)
+        while getattr(watched, "polling", False) and time.monotonic() < until:
+            time.sleep(0.005)
 
     def abandon(self) -> None:
         """In a forked child: let go of what the parent must be able to close."""

@@ -13,6 +13,7 @@ from lrpilot_controller.core.commands import Commands
 from lrpilot_controller.core.desk import Desk
 from lrpilot_controller.core.detectors import Detectors
 from lrpilot_controller.core.events import (
+    OLDER_JOURNAL,
     Commanded,
     Configured,
     Event,
@@ -117,7 +118,9 @@ class Engine:
         elif isinstance(event, SessionOpened):
             self._open(event.attempt, [])
         elif self._live is not None and self._live.concerns(event):
-            if isinstance(event, Requested) and event.kind == "finish":
+            if isinstance(event, Noticed) or (
+                isinstance(event, Requested) and event.kind == "finish"
+            ):
                 self._live.take(event, [])  # the trainer's own doing
             else:
                 self._live.recall.take(event)
@@ -133,6 +136,9 @@ class Engine:
             self._live.configure(self._policy, settings)
 
     def _open(self, attempt: Attempt, out: list[Output]) -> None:
+        # A trainer may know more than a journal that was put back or moved away; it would take a
+        # number that it has seen for the same decision, sent again.
+        self._desk.skip(attempt.last_decision)
         last = self._live
         if last is not None:
             known = last.view.attempt
@@ -224,7 +230,12 @@ class _Live(Stateful):
             self.searches.forget()
         changed = mode is not view.attempt.mode
         view.attempt = replace(
-            view.attempt, mode=mode, min_lr=attempt.min_lr, max_lr=attempt.max_lr
+            view.attempt,
+            mode=mode,
+            min_lr=attempt.min_lr,
+            max_lr=attempt.max_lr,
+            plan=attempt.plan,
+            last_decision=attempt.last_decision,
         )
         if not changed:
             return
@@ -244,7 +255,8 @@ class _Live(Stateful):
                 self._sample(event, out)
             case ReceiptArrived():
                 self._answered(event, out)
-            case SnapshotTaken() if event.branch == self.view.branch:
+            case SnapshotTaken() if event.proven or event.branch == self.view.branch:
+                self.view.branch = event.branch
                 self.watch.kept(event, proven=event.proven)
                 self.searches.kept(event, out)
             case SaidGoodbye():
@@ -261,10 +273,22 @@ class _Live(Stateful):
                 self.searches.begin(None, out)
             case Commanded():
                 self.commands.take(event, out)
+            case Noticed(kind=kind) if kind == OLDER_JOURNAL:
+                self._catch_up(out)
             case Configured() | SessionOpened() | SessionLost() | Noticed() | Requested():
                 pass
             case SnapshotTaken():
                 pass  # of a branch that was left
+
+    def _catch_up(self, out: list[Output]) -> None:
+        """The trainer went on without this journal: what was under way here is long over there."""
+        view = self.view
+        self.searches.forget()
+        self.searches.abandon("the journal is older than the run", out)
+        self._desk.withdraw(view, DecisionStatus.EXPIRED, out)
+        view.plan, view.program = view.attempt.plan, None
+        if view.in_flight is not None and view.in_flight.id <= view.attempt.last_decision:
+            view.in_flight = None  # it was answered, and the answer is lost
 
     def end(self, out: list[Output]) -> None:
         """The attempt is over."""

@@ -119,7 +119,11 @@ class SnapshotTaken:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Something in the training process that a person should read of."""
+    """Something in the training process that a person should read of.
+
+    One of the kind `OLDER_JOURNAL` says that another journal, or a newer state of this one, held
+    what the trainer has told: the snapshot that it holds is told again after it.
+    """
 
     attempt: str
     report_seq: int
@@ -208,6 +212,8 @@ class PriorAnswered:
     lr: float | None
     reason: str
 
+
+OLDER_JOURNAL = "older_journal"
 
 Input = (
     Configured

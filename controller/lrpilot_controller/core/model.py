@@ -211,6 +211,7 @@ class Attempt:
     plan that replaces the LR has no factor: the scale is 1 under it. `scheduled` says that the
     user's own scheduler moves the native LRs. `mode` is the one in force, which the daemon's
     configuration may have lowered; `signals` the reactions that the training code asks for.
+    `last_decision` is the highest number of a decision that it has received.
     """
 
     id: str
@@ -236,3 +237,4 @@ class Attempt:
     plan: Plan | None = None
     scheduled: bool = False
     signals: Mapping[str, str] = field(default_factory=dict)
+    last_decision: int = 0

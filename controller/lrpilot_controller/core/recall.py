@@ -60,7 +60,8 @@ class Recall:
                 self._waiting = None
             case ReceiptArrived():
                 self._answered(event.receipt)
-            case SnapshotTaken() if event.branch == view.branch:
+            case SnapshotTaken() if event.proven or event.branch == view.branch:
+                view.branch = event.branch
                 self._watch.kept(event, proven=event.proven)
             case SnapshotProven():
                 self._watch.recall_proof(event.snapshot)

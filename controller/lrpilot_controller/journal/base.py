@@ -126,10 +126,18 @@ class Journal(Reader, Protocol):
     What was written is never changed, but old telemetry may be thinned, and a run be dropped.
 
     Attributes:
-        generation: How often this journal has been opened for writing, from 1.
+        generation: How often this journal has been opened for writing, from 1, or higher.
     """
 
     generation: int
+
+    def outgrow(self, generation: int) -> None:
+        """Raises the generation above this one, unless it is as high already.
+
+        Raises:
+            JournalUnavailable: It cannot be written now; nothing was.
+        """
+        ...
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """Writes the entries in one transaction, all or nothing; unknown runs are created.

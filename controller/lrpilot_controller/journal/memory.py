@@ -30,6 +30,12 @@ class MemoryJournal(Journal):
         self._lock = threading.Lock()
         self._closed = False
 
+    def outgrow(self, generation: int) -> None:
+        """See `Journal.outgrow`."""
+        with self._lock:
+            if self.generation < generation:
+                self.generation = generation + 1
+
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """See `Journal.append`."""
         for run, at, event in entries:

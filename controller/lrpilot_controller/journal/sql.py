@@ -11,7 +11,7 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from lrpilot_controller.core.events import Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
@@ -109,6 +109,15 @@ class SqlJournal(Journal):
             engine.dispose()
             raise
         return cls(engine, path, generation=generation, version=version, readonly=readonly)
+
+    def outgrow(self, generation: int) -> None:
+        """See `Journal.outgrow`."""
+        with self._lock:
+            if self.generation >= generation:
+                return
+            with self._transaction(self._check_writable()) as connection:
+                connection.execute(update(tables.meta).values(generation=generation + 1))
+            self.generation = generation + 1
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """See `Journal.append`."""

@@ -20,7 +20,7 @@ from lrpilot_controller.core.events import (
     SignalSeen,
 )
 from lrpilot_controller.core.model import Verdict
-from lrpilot_controller.journal.base import Record, RunKey
+from lrpilot_controller.journal.base import Journal, Record, RunKey
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class Chronicle:
     """Writes down what was journaled and a person may want to find in the log."""
 
-    def __init__(self, generation: int) -> None:
-        self._generation = generation
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._attempts: dict[RunKey, str] = {}
 
     def record(self, run: RunKey, records: Sequence[Record]) -> None:
@@ -42,7 +42,8 @@ class Chronicle:
     def _tell(self, run: RunKey, event: Event, text: str, fields: dict[str, Any]) -> None:
         if isinstance(event, SessionOpened):
             self._attempts[run] = event.attempt.id
-        ids = {"run": str(run), "attempt": self._attempts.get(run), "generation": self._generation}
+        generation = self._journal.generation
+        ids = {"run": str(run), "attempt": self._attempts.get(run), "generation": generation}
         log.info("%s", text, extra=ids | fields)
         if isinstance(event, SessionLost | SaidGoodbye):
             self._attempts.pop(run, None)

@@ -129,7 +129,7 @@ async def _serve(
     intake = Intake(journal, limits, Room(options.storage / JOURNAL, limits))
     runs = Runs(journal, writer, options.config, priors, intake)
     runs.listeners.append(recorder.record)
-    runs.listeners.append(Chronicle(journal.generation).record)
+    runs.listeners.append(Chronicle(journal).record)
     most_bytes = limits.max_journal_mib * MIB
     retention = Retention(journal, writer, options.config.keep, most_bytes)
     runs.listeners.append(retention.heard)

@@ -25,7 +25,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
 )
 from lrpilot_controller.core.model import Attempt
-from lrpilot_controller.errors import Superseded
+from lrpilot_controller.errors import InvalidTelemetry, Superseded
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.commands import check, no_session, told
@@ -40,6 +40,8 @@ from lrpilot_controller.server.tally import Tally
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# Above it a Hello is made up: a daemon that starts once a second takes thirty years to get there.
+MAX_GENERATION = 10**9
 
 
 class Runs:
@@ -75,6 +77,31 @@ class Runs:
     def generation(self) -> int:
         """Counts daemon starts on this journal."""
         return self._journal.generation
+
+    async def outgrow(self, key: RunKey, generation: int) -> None:
+        """Be of no older generation than a trainer has seen: it believes no older daemon.
+
+        Raises:
+            InvalidTelemetry: no journal was ever opened so often.
+            JournalError: the journal cannot be written now.
+        """
+        own = self.generation
+        if generation <= own:
+            return
+        if generation > MAX_GENERATION:
+            raise InvalidTelemetry(
+                f"hello.generation is {generation}: at most {MAX_GENERATION} is believed, and the "
+                f"journal's is {own}"
+            )
+        await asyncio.wrap_future(self._writer.call(partial(self._journal.outgrow, generation)))
+        log.warning(
+            "the trainer of run %s has seen generation %d and the journal's was %d: it was put "
+            "back or moved away; it is %d now",
+            key,
+            generation,
+            own,
+            self.generation,
+        )
 
     async def open(self, key: RunKey, attempt: Attempt, link: Link) -> LiveRun:
         """Give `link` the run, or say why not.

@@ -183,6 +183,7 @@ class _Session:
                 f"(`lrpilot token create NAME --role trainer --project {key.project}`)"
             )
         self.name = f"{key} attempt {attempt.id}"
+        await self._runs.outgrow(key, hello.generation)
         self._run = await self._runs.open(key, attempt, self)
         self._told = hello.last_decision_id
         # What the trainer never saw is sent again; what it saw it answers with a receipt.

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +129,10 @@ def test_an_exit_with_a_frozen_daemon_does_not_hang(daemon: Any) -> None:
 agent = connect(sys.argv[1])
 os.kill(int(sys.argv[2]), signal.SIGSTOP)
 agent.push(item(1))
-print(time.time(), flush=True)
 """
-    done = run(script, daemon.address, str(daemon.process.pid))
-    took = time.time() - float(done.stdout)
+    done = run(script, daemon.address, str(daemon.process.pid))  # fails where it hangs
     daemon.signal(signal.SIGCONT)
     assert done.returncode == 0
-    assert took < 3
     assert "could not be delivered" in done.stderr
 
 

@@ -63,6 +63,13 @@ def test_first_opening_is_generation_1(journal: Journal) -> None:
     assert journal.generation == 1
 
 
+def test_it_grows_above_a_generation_that_somebody_has_seen(journal: Journal) -> None:
+    for seen, then in ((1, 1), (7, 8), (3, 8), (8, 8)):
+        journal.outgrow(seen)
+        assert journal.generation == then
+    assert journal.append([(RunKey("demo", "a"), 0.0, SessionLost("t1"))]) == [1]
+
+
 def test_empty(journal: Journal) -> None:
     assert journal.runs() == []
     assert list(journal.records(A)) == []

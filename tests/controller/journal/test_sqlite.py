@@ -76,6 +76,19 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+def test_a_generation_that_was_raised_is_kept_and_only_the_newest_daemon_raises_it(
+    database: Path,
+) -> None:
+    old = SqlJournal.open(database)
+    old.outgrow(41)
+    new = SqlJournal.open(database)
+    assert new.generation == 43
+    with pytest.raises(JournalSuperseded, match=r"generation 43, this one is 42"):
+        old.outgrow(99)
+    new.close()
+    old.close()
+
+
 def test_reopening_counts_generations_and_keeps_records(database: Path) -> None:
     for generation in (1, 2, 3):
         journal = SqlJournal.open(database)

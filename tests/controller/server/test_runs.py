@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +23,7 @@ from lrpilot_controller.core.events import (
     Requested,
     SaidGoodbye,
     Samples,
+    SearchEnded,
     SessionLost,
     SessionOpened,
     SnapshotTaken,
@@ -38,6 +39,7 @@ from lrpilot_controller.core.model import (
 from lrpilot_controller.core.settings import CoreSettings, Reaction, Reactions
 from lrpilot_controller.errors import JournalUnavailable, LRPilotError, NotNow
 from lrpilot_controller.journal import MemoryJournal, RunKey
+from lrpilot_controller.journal.base import Entry
 from lrpilot_controller.journal.writer import JournalWriter
 from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.runs import Runs
@@ -489,3 +491,60 @@ def test_what_is_never_answered_does_not_pile_up(house: House) -> None:
         assert max(run.unanswered) == 1000
 
     play(story)
+
+
+def fail(house: House, kind: type) -> Callable[[], None]:
+    """From now on the journal takes no event of this kind; gives what ends that."""
+    real = house.journal.append
+
+    def append(entries: Sequence[Entry]) -> list[int]:
+        if any(isinstance(event, kind) for _, _, event in entries):
+            raise JournalUnavailable("the disk is full")
+        return real(entries)
+
+    house.journal.append = append  # type: ignore[method-assign]
+    return lambda: setattr(house.journal, "append", real)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_session_whose_commit_failed_is_lost_unless_its_trainer_is_back(
+    house: House, back: bool
+) -> None:
+    """Its stream may be cut at the same time, and its end be noticed long after that."""
+
+    async def story() -> None:
+        run, old = await house.open(), house.link
+        in_order = fail(house, Decided)
+        with pytest.raises(JournalUnavailable):
+            await house.feed(run, START)
+        in_order()
+        if back:
+            await house.open()
+        await house.runs.close(run, old)
+        assert house.runs.is_live(KEY) == back
+
+    asyncio.run(story())
+    assert isinstance(house.inputs()[-1], SessionLost) != back
+    assert len(house.programs()) == back, "what the failed commit held is decided when loaded"
+
+
+def test_a_session_that_was_not_taken_over_after_all_writes_nothing_beside_the_next(
+    house: House,
+) -> None:
+    """It is told so: the run was loaded afresh, and only one may be fed."""
+
+    async def story() -> None:
+        run, old = await house.open(), house.link
+        await house.feed(run, START)
+        in_order = fail(house, SearchEnded)
+        with pytest.raises(JournalUnavailable):
+            await house.open(replace(SEARCHING, mode=Mode.OBSERVE))
+        in_order()
+        assert len(old.ended) == 1
+        await house.open()
+        with pytest.raises(JournalUnavailable):
+            await house.runs.take(run, old, LOSSES)
+        await house.runs.close(run, old)
+
+    asyncio.run(story())
+    assert isinstance(house.inputs()[-1], SessionOpened)

@@ -58,6 +58,7 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         start_step=hello.start_step,
         total_steps=hello.total_steps,
         steps_per_epoch=hello.steps_per_epoch,
+        last_decision_id=hello.last_decision_id,
     )
     plan = plan_from(hello.plan)
     return Attempt(
@@ -86,6 +87,7 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         client_version=cut(hello.client_version, MAX_NAME),
         plan=plan,
         signals={cut(k, MAX_NAME): cut(v, MAX_NAME) for k, v in hello.signals.items()},
+        last_decision=hello.last_decision_id,
     )
 
 
