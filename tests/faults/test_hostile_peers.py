@@ -31,19 +31,6 @@ def daemon() -> Iterator[Daemon]:
         one.kill()
 
 
-def test_a_generation_that_no_journal_has(daemon: Daemon) -> None:
-    """It is refused by name, and the daemon's own does not grow."""
-    with neighbour(daemon), Line(daemon.address) as line:
-        greeting = hello("peer")
-        greeting.generation = 2**63
-        line.say(greeting)
-        code, words = line.refusal()
-        assert (code, str(2**63) in words) == ("INVALID_ARGUMENT", True)
-        with session(daemon.address, hello("another")) as other:
-            other.say(telemetry(1, [1.0]))
-            assert other.hear().generation == 1
-
-
 @contextmanager
 def neighbour(daemon: Daemon) -> Iterator[None]:
     """A job that is under way all the time, and whose samples are all stored."""
@@ -189,3 +176,16 @@ def _welcomed(daemon: Daemon) -> bool:
     with suppress(grpc.RpcError), session(daemon.address, hello("new")):
         return True
     return False
+
+
+def test_a_generation_that_no_journal_has(daemon: Daemon) -> None:
+    """It is refused by name, and the daemon's own does not grow."""
+    with Line(daemon.address) as line:
+        greeting = hello("peer")
+        greeting.generation = 2**63
+        line.say(greeting)
+        code, words = line.refusal()
+        assert (code, str(2**63) in words) == ("INVALID_ARGUMENT", True)
+        with session(daemon.address, hello("another")) as other:
+            other.say(telemetry(1, [1.0]))
+            assert other.hear().generation == 1
