@@ -31,14 +31,14 @@ def received(storage: Path) -> int:
 
 def test_a_copy_made_under_load_takes_the_storages_place(daemon: Daemon, folder: Path) -> None:
     daemon.start()
-    copies = [folder / f"copy{i}" for i in range(3)]
+    copies = [folder / f"copy{i}" for i in range(2)]
     known: list[int] = []  # acknowledged before each copy was begun
     done = threading.Event()
     acked = [0]
 
     def copy() -> None:
         for target in copies:
-            until(lambda: acked[0] > 2000 * len(known))
+            until(lambda: acked[0] > 1000 * len(known))
             known.append(acked[0])
             made = cli("backup", target, "--storage", daemon.storage, "--json")
             assert made.returncode == 0, made.stderr

@@ -52,7 +52,8 @@ class Board:
         table.add_column("LR", justify="right", no_wrap=True)
         table.add_column("loss", justify="right", no_wrap=True)
         if not narrow:
-            table.add_column("", no_wrap=True, width=_CURVE_COLUMNS)
+            columns = _CURVE_COLUMNS if wide else _CURVE_COLUMNS // 2  # names come first
+            table.add_column("", no_wrap=True, width=columns)
         if wide:
             table.add_column("mode", no_wrap=True)
         for run in shown[:rows]:
@@ -78,7 +79,10 @@ class Board:
             Text("" if pace is None else f"{pace:,.1f}"),
             Text(number(run.lrs[0]) if run.lrs else ""),
             Text(number(run.loss) if run.HasField("loss") else ""),
-            Text(sparkline(list(run.curve), _CURVE_COLUMNS), "cyan" if live else "dim cyan"),
+            Text(
+                sparkline(list(run.curve), _CURVE_COLUMNS if wide else _CURVE_COLUMNS // 2),
+                "cyan" if live else "dim cyan",
+            ),
             Text(mode_of(run), "dim"),
         ]
         if narrow:

@@ -92,7 +92,8 @@ def _checked(found: Check) -> str:
                 for name, a, b in differing(once.output, again.output)
             ]
         return "\n".join([*lines, "another version of LRPilot decided then"])
-    lines = [f"{head}; all are byte-identical when replayed"]
+    verdict = "all are byte-identical when replayed" if total else "nothing to compare"
+    lines = [f"{head}; {verdict}"]
     if found.missing:
         lines.append(f"{len(found.missing)} more are not recorded yet (a daemon that died before")
         lines[-1] += " it wrote them leaves them to the next one):"

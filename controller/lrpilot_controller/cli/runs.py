@@ -8,6 +8,8 @@ import click
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
 from lrpilot_controller.story import summaries
 
+UNLIMITED = 1000  # columns; where there is no terminal
+
 
 @click.command()
 @click.option("--project", default="", help="Only this project's runs.")
@@ -21,9 +23,11 @@ def runs(project: str, storage: Path | None, as_json: bool) -> None:
         click.echo(json.dumps([one.to_json() for one in told], indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("run", "state", "mode", "attempts", "step", "LR", "decisions", box=None)
+    # A name is what the other commands are given: it is never cut short.
+    name = Column("run", overflow="fold")
+    table = Table(name, "state", "mode", "attempts", "step", "LR", "decisions", box=None)
     for one in told:
         lrs = ", ".join(f"{lr:.3g}" for lr in one.lrs)
         table.add_row(
@@ -35,4 +39,7 @@ def runs(project: str, storage: Path | None, as_json: bool) -> None:
             lrs,
             str(one.applied),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNLIMITED
+    console.print(table)

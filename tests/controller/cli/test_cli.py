@@ -314,6 +314,16 @@ def test_the_default_storage_is_the_users_own(
     assert len(json.loads(said(result))) == 3
 
 
+def test_a_long_name_is_whole_in_a_pipe(tmp_path: Path) -> None:
+    name = "a-sweep-over-" + "everything-" * 10
+    journal = SqlJournal.open(tmp_path / "journal.db")
+    journal.append([(RunKey("demo", name), 0.0, SessionOpened(ATTEMPT))])
+    journal.close()
+    assert f"demo/{name} " in said(
+        CliRunner().invoke(command.cli, ["runs", "--storage", str(tmp_path)])
+    )
+
+
 def test_without_a_home_directory_it_says_what_to_set(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

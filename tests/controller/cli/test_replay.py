@@ -87,6 +87,18 @@ def test_a_run_that_replays_to_the_byte_is_success(lrpilot: Lrpilot) -> None:
     assert told["not_recorded"] == []
 
 
+def test_a_run_of_which_nothing_is_left_to_compare_is_said_to_be_one(
+    storage: Path, lrpilot: Lrpilot
+) -> None:
+    quiet = [event for event in blown_up()[:1] if not isinstance(event, Output)]
+    journal = SqlJournal.open(storage / "journal.db")
+    journal.append([(RunKey("demo", "quiet"), 0.0, event) for event in quiet])
+    journal.close()
+    result = lrpilot("quiet")
+    assert result.exit_code == 0
+    assert result.output == "demo/quiet: 1 records, 0 outputs; nothing to compare\n"
+
+
 def test_a_run_that_does_not_shows_the_first_difference_and_fails(lrpilot: Lrpilot) -> None:
     result = lrpilot("bent")
     assert result.exit_code == 1
