@@ -86,7 +86,8 @@ class Residents:
         return True
 
     async def _bring(self, key: RunKey) -> None:
-        self._runs[key] = await self._load(key)
+        run = self._runs[key] = await self._load(key)
+        self._let_go_later(run)  # all who waited for it may have given up
 
     def _keep_busy(self, key: RunKey, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Whoever wants the run meanwhile waits for this."""
@@ -106,10 +107,13 @@ class Residents:
         if not self.held(run):
             return
         self.wake(run)
-        loop = asyncio.get_running_loop()
-        self._idle[run.key] = loop.call_later(self._idle_s, self.let_go, run)
+        self._let_go_later(run)
         while len(self._idle) > self._most_idle:
             self.let_go(self._runs[next(iter(self._idle))])
+
+    def _let_go_later(self, run: LiveRun) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle[run.key] = loop.call_later(self._idle_s, self.let_go, run)
 
     def wake(self, run: LiveRun) -> None:
         """It has a session again."""

@@ -78,6 +78,23 @@ def test_a_run_that_nobody_comes_back_to_leaves_after_a_while() -> None:
     asyncio.run(story())
 
 
+def test_one_that_was_loaded_for_somebody_who_gave_up_leaves_after_a_while() -> None:
+    async def story() -> None:
+        async with runs_on(MemoryJournal()) as runs:
+            runs._residents._idle_s = 0.2
+            opening = asyncio.create_task(runs.open(KEY, ATTEMPT, NoLink()))
+            while KEY not in runs._residents._busy:
+                await asyncio.sleep(0)
+            opening.cancel()
+            while KEY in runs._residents._busy:
+                await asyncio.sleep(0)
+            assert runs._residents.find(KEY) is not None  # who comes back soon finds it loaded
+            await asyncio.sleep(0.5)
+            assert runs._residents.find(KEY) is None
+
+    asyncio.run(story())
+
+
 def test_one_with_a_session_stays() -> None:
     async def story() -> None:
         async with runs_on(MemoryJournal()) as runs:
