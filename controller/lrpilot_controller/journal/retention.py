@@ -73,6 +73,13 @@ class Retention:
             self._new[run] = self._new.get(run, 0) + fresh
             self._spent.discard(run)
 
+    def forgotten(self, run: RunKey) -> None:
+        """It was dropped: one of its name is another run. Not to be called within `look`."""
+        for kept in (self._new, self._done):
+            kept.pop(run, None)
+        for noted in (self._spent, self._told):
+            noted.discard(run)
+
     def expired(self) -> list[RunKey]:
         """The runs whose last record is older than what is kept."""
         if self._keep.days is None:

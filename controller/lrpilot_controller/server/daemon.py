@@ -133,6 +133,7 @@ async def _serve(
     most_bytes = limits.max_journal_mib * MIB
     retention = Retention(journal, writer, options.config.keep, most_bytes)
     runs.listeners.append(retention.heard)
+    runs.forgetters.append(retention.forgotten)
     pace = FlushPace()
     pacing = asyncio.create_task(pace.keep())
     running.callback(pacing.cancel)
@@ -148,6 +149,7 @@ async def _serve(
     session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)  # type: ignore[no-untyped-call]
     watching = Watching(journal)
     runs.listeners.append(watching.record)
+    runs.forgetters.append(watching.forgotten)
     operator = OperatorServicer(journal, runs, watching, Vitals(journal, sessions).status)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server)  # type: ignore[no-untyped-call]
     if options.metrics is not None:

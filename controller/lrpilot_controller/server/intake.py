@@ -52,9 +52,13 @@ class Room:
 
     def _look(self) -> None:
         before = (bool(self._full), bool(self._very_full))
-        used, free = self._used(), self._free()
-        self._full = self._refusal(used, free, 1.0, 1.0)
-        self._very_full = self._refusal(used, free, HEADROOM, RESERVE)
+        try:
+            used, free = self._used(), self._free()
+        except OSError as error:  # somebody removed it, or unmounted it
+            self._full = self._very_full = f"the journal's disk cannot be looked at: {error}"
+        else:
+            self._full = self._refusal(used, free, 1.0, 1.0)
+            self._very_full = self._refusal(used, free, HEADROOM, RESERVE)
         if before == (bool(self._full), bool(self._very_full)):
             return
         if self._very_full:
@@ -134,6 +138,12 @@ class Intake:
         if earlier >= most:
             asked = f"run {key} has had {earlier} attempts"
             raise over("max_attempts_per_run", most, asked, "choose another run name")
+
+    def forgotten(self, key: RunKey) -> None:
+        """It was dropped: there is room for another one."""
+        if self._known is not None and key in self._known:
+            self._known.remove(key)
+            self._of_project[key.project] -= 1
 
     def more(self) -> None:
         """Let more of a run under way in.

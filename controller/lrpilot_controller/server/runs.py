@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -47,7 +47,7 @@ MAX_GENERATION = 10**9
 class Runs:
     """Loads runs, and opens and closes their sessions.
 
-    `listeners` are told what was journaled.
+    `listeners` are told what was journaled, `forgetters` which run was dropped.
     """
 
     def __init__(
@@ -68,6 +68,10 @@ class Runs:
         self._ledger = Ledger(writer, self._residents)
         self.listeners = self._ledger.listeners
         self.listeners.append(self.tally.record)
+        self.forgetters: list[Callable[[RunKey], None]] = [
+            self._intake.forgotten,
+            self._ledger.aside.forget,
+        ]
 
     def states(self) -> Counter[str]:
         """How many runs have a trainer now, by what they do. May be called by any thread."""
@@ -249,10 +253,13 @@ class Runs:
         Raises:
             JournalError: the journal cannot be written now.
         """
-        drop = partial(self._journal.forget, key)
-        return await self._residents.without(
-            key, lambda: asyncio.wrap_future(self._writer.call(drop))
-        )
+
+        async def drop() -> None:
+            await asyncio.wrap_future(self._writer.call(partial(self._journal.forget, key)))
+            for forgotten in self.forgetters:  # before a new run of its name can begin
+                forgotten(key)
+
+        return await self._residents.without(key, drop)
 
     async def _load(self, key: RunKey) -> LiveRun:
         try:

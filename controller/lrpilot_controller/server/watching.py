@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from lrpilot_controller.errors import LimitReached, LRPilotError
+from lrpilot_controller.errors import LimitReached, LRPilotError, NotFound
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.server import tell_wire
 from lrpilot_controller.story import Follower
@@ -133,6 +133,7 @@ class _AllRuns:
         self._journal = journal
         self._followers: dict[RunKey, Follower] = {}
         self._changed: set[RunKey] = set()
+        self._gone: set[RunKey] = set()
         self._glances: _Glances = {}
         self._looks = 0
         self.channel = _Channel(self._tell, ALL_PERIOD_S)
@@ -143,8 +144,17 @@ class _AllRuns:
             follower.heard(records)
         self.channel.touch()
 
+    def forgotten(self, run: RunKey) -> None:
+        self._changed.discard(run)
+        self._gone.add(run)
+        self.channel.touch()
+
     def _tell(self) -> _Glances:
+        gone, self._gone = self._gone, set()
         changed, self._changed = self._changed, set()
+        for run in gone:  # what comes of its name is another run
+            self._followers.pop(run, None)
+            self._glances.pop(run, None)
         self._looks += 1
         for run in changed if self._glances else [*self._journal.runs()]:
             follower = self._followers.get(run)
@@ -177,6 +187,13 @@ class Watching:
             one.heard(records)
         if self._all is not None:
             self._all.heard(run, records)
+
+    def forgotten(self, run: RunKey) -> None:
+        """Says that a run was dropped with everything of it."""
+        if (one := self._runs.pop(run, None)) is not None:
+            one.channel.end(NotFound(f"run {run} was dropped: nothing came from it for too long"))
+        if self._all is not None:
+            self._all.forgotten(run)
 
     async def run(self, key: RunKey) -> AsyncGenerator[operator_pb2.RunStory, None]:
         """The story of a run, now and after each change.

@@ -200,3 +200,17 @@ def test_runs_expire_by_their_last_record(journal: Journal, writer: JournalWrite
     assert retention_of(journal, writer, days=0.5).expired() == [A, B]
     journal.append([(A, NOW, SessionLost("t1"))])
     assert retention_of(journal, writer, days=0.5).expired() == [B]
+
+
+def test_a_run_of_a_dropped_ones_name_is_thinned_as_any_other(
+    journal: Journal, writer: JournalWriter
+) -> None:
+    retention = retention_of(journal, writer)
+    for _ in range(2):
+        trainer = Trainer(journal, retention)
+        trainer.train(20_000)
+        trainer.checkpoint()
+        retention.look(nobody)
+        assert trainer.held() <= 10_000 + SIZE
+        journal.forget(A)
+        retention.forgotten(A)

@@ -260,6 +260,22 @@ def test_a_full_disk_is_noticed_before_it_is_full(tmp_path: Path) -> None:
     Room(tmp_path / "journal.db", ServerLimits(min_free_mib=0)).check(new=True)
 
 
+def test_a_storage_that_was_removed_takes_nothing_until_it_is_back(
+    tmp_path: Path, clock: Clock
+) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    room = Room(folder / "journal.db", ServerLimits(min_free_mib=0), clock)
+    room.check(new=True)
+    folder.rmdir()
+    clock.now += LOOK_S
+    with pytest.raises(LimitReached, match="cannot be looked at"):
+        room.check(new=False)
+    folder.mkdir()
+    clock.now += LOOK_S
+    room.check(new=True)
+
+
 # -- the log
 
 

@@ -337,6 +337,17 @@ def test_what_a_new_session_brings_about_is_not_told_to_the_one_before(house: Ho
     play(story)
 
 
+def test_a_trainer_whose_run_was_dropped_meanwhile_gets_decisions_that_it_heeds(
+    house: House,
+) -> None:
+    async def story() -> None:
+        run = await house.open(replace(SEARCHING, last_decision=7))
+        await house.feed(run, START, LOSSES)
+        assert [decision.id for decision in house.link.decided][:1] == [8]
+
+    play(story)
+
+
 class Full(MemoryJournal):
     """Takes what a trainer says, but not what follows from it, while it is `full`."""
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from lrpilot_controller.core.events import Event, SessionOpened
-from lrpilot_controller.errors import JournalUnavailable, LimitReached, Stopping
+from lrpilot_controller.errors import JournalUnavailable, LimitReached, NotFound, Stopping
 from lrpilot_controller.journal import MemoryJournal, Record, RunKey
 from lrpilot_controller.server import watching
 from lrpilot_controller.server.watching import Watching
@@ -36,6 +36,12 @@ class House:
             known = len(trainer.inputs)
             trainer.train([loss])
             self._record(run, trainer.inputs[known:])
+
+    def forget(self, run: RunKey) -> None:
+        """It is dropped."""
+        self.journal.forget(run)
+        del self._trainers[run]
+        self.watching.forgotten(run)
 
     def _record(self, run: RunKey, events: Sequence[Event]) -> None:
         numbers = self.journal.append([(run, 0.0, event) for event in events])
@@ -89,6 +95,25 @@ def test_a_story_is_told_now_and_after_each_change(house: House) -> None:
         assert (await news(watcher)).summary.step == 6
         house.train(TWO, 1)
         assert await nothing(watcher)
+
+    play(story)
+
+
+def test_a_run_that_is_dropped_is_told_no_more_and_a_later_one_of_its_name_is(house: House) -> None:
+    async def story() -> None:
+        house.train(ONE, 5)
+        house.train(TWO, 1)
+        one, every = house.watching.run(ONE), house.watching.all(lambda _: True)
+        await news(one)
+        await news(every)
+        house.forget(ONE)
+        with pytest.raises(NotFound, match="dropped"):
+            await news(one)
+        house.train(ONE, 2)
+        told = await news(every)
+        while not told.runs or told.runs[0].step != 2:
+            told = await news(every)
+        assert (await news(house.watching.run(ONE))).summary.step == 2
 
     play(story)
 
