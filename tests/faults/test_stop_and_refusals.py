@@ -2,12 +2,15 @@
 
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from lrpilot_controller.journal.base import RunKey
 from support.access import SecureDaemon
-from support.daemon import Daemon, cli, until
+from support.daemon import PROJECT, Daemon, cli, until
+from support.faults.daemon import FaultyDaemon
 from support.peer import hello, session, telemetry
 from support.training import attach, job, train, train_until
 
@@ -34,6 +37,23 @@ def test_sigterm_with_sessions_open(daemon: Daemon) -> None:
         assert daemon.story(run)["attempts"] == 1
     assert "Traceback" not in daemon.log, daemon.log
     assert "never retrieved" not in daemon.log, daemon.log
+
+
+def test_a_daemon_with_a_slow_disk_keeps_the_state_of_each_run_before_it_ends(
+    faulty: FaultyDaemon,
+) -> None:
+    faulty.start()
+    runs = [f"run {k}" for k in range(4)]
+    with ExitStack() as sessions:
+        for run in runs:
+            line = sessions.enter_context(session(faulty.address, hello(run)))
+            line.say(telemetry(1, [1.0] * 2000))
+            line.hear_ack(2000)
+        faulty.suffer(slow=1.2)  # longer than a call is given to end
+        assert faulty.terminate(20) == 0
+    with faulty.journal() as journal:
+        kept = [run for run in runs if journal.checkpoint(RunKey(PROJECT, run)) is not None]
+    assert kept == runs
 
 
 def test_a_stopped_daemon_says_that_its_runs_are_lost(daemon: Daemon) -> None:

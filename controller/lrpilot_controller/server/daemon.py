@@ -63,6 +63,7 @@ OPTIONS: list[tuple[str, int]] = [
 # Beside the sessions: operators, and those who are just being refused.
 MORE_CALLS = 512
 STOP_GRACE_S = 1.0
+SETTLE_S = 3.0  # for hundreds of sessions to be recorded as lost, and their states kept
 GC_THRESHOLD = 20_000, 20, 50
 
 
@@ -161,7 +162,7 @@ async def _serve(
     for address in options.addresses:
         _bind(server, address, entrance)
     await server.start()
-    running.push_async_callback(_stop, server, sessions, watching)
+    running.push_async_callback(_stop, server, sessions, watching, runs)
     recorder.start(journal)
     log.info(
         "listening on %s, storage %s, generation %d, pid %d",
@@ -188,13 +189,16 @@ def _collect_seldom() -> None:
     gc.set_threshold(*GC_THRESHOLD)
 
 
-async def _stop(server: grpc.aio.Server, sessions: SessionServicer, watching: Watching) -> None:
+async def _stop(
+    server: grpc.aio.Server, sessions: SessionServicer, watching: Watching, runs: Runs
+) -> None:
     """Take no new session, and let those that are open be recorded as lost."""
     stopping = asyncio.create_task(server.stop(STOP_GRACE_S))
     await asyncio.sleep(0)  # now it has begun
     sessions.end()
     watching.end(Stopping("the daemon is stopping"))
     await stopping
+    await runs.settle(SETTLE_S)
 
 
 async def _linger(sessions: SessionServicer, linger_s: float | None) -> None:

@@ -64,6 +64,7 @@ class Runs:
         self._config = config
         self._priors = priors
         self._residents = Residents(self._load)
+        self._working: set[asyncio.Task[Any]] = set()
         self.tally = Tally()
         self._ledger = Ledger(writer, self._residents)
         self.listeners = self._ledger.listeners
@@ -122,7 +123,7 @@ class Runs:
         while True:
             run = await self._residents.get(key)
             try:
-                if await _to_its_end(self._open(run, attempt, link)):
+                if await self._to_its_end(self._open(run, attempt, link)):
                     return run
             except BaseException:
                 await self.close(run, link)
@@ -160,7 +161,7 @@ class Runs:
 
     async def close(self, run: LiveRun, link: Link) -> None:
         """The session ended; the run is lost unless its trainer said goodbye."""
-        await _to_its_end(self._close(run, link))
+        await self._to_its_end(self._close(run, link))
 
     async def _close(self, run: LiveRun, link: Link) -> None:
         try:
@@ -188,7 +189,7 @@ class Runs:
             RunFailed: LRPilot failed on it.
             JournalError: it could not be recorded, and must not be acknowledged.
         """
-        await _to_its_end(self._take(run, link, event))
+        await self._to_its_end(self._take(run, link, event))
 
     async def _take(self, run: LiveRun, link: Link, event: Samples | Report) -> None:
         async with run.lock:
@@ -217,7 +218,7 @@ class Runs:
         run = self._residents.find(key)
         if run is None:
             raise no_session(key)
-        return await _to_its_end(self._command(run, command))
+        return await self._to_its_end(self._command(run, command))
 
     async def _command(self, run: LiveRun, command: Commanded) -> str:
         async with run.lock:
@@ -261,6 +262,26 @@ class Runs:
 
         return await self._residents.without(key, drop)
 
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do all of `work` even if the session that wants it is cut off meanwhile.
+
+        What the journal holds and what the engine was fed must never part: the trainer would send
+        again what it has no acknowledgement for, and the journal would hold it twice.
+        """
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_look_at)
+            raise
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait for what sessions that were cut off have left under way."""
+        if self._working:
+            await asyncio.wait(self._working, timeout=timeout_s)
+
     async def _load(self, key: RunKey) -> LiveRun:
         try:
             run, rest = await asyncio.to_thread(load, self._journal, key)
@@ -268,20 +289,6 @@ class Runs:
         except Exception as error:
             raise self._ledger.failure(key, error) from error
         return run
-
-
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Do all of `work` even if the session that wants it is cut off meanwhile.
-
-    What the journal holds and what the engine was fed must never part: the trainer would send
-    again what it has no acknowledgement for, and the journal would hold it twice.
-    """
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.add_done_callback(_look_at)
-        raise
 
 
 def _look_at(task: "asyncio.Task[Any]") -> None:
