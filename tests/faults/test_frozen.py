@@ -59,6 +59,8 @@ def test_a_trainer(faulty: FaultyDaemon) -> None:
     finally:
         trainer.kill()
         trainer.wait()
+        assert trainer.stdout is not None
+        trainer.stdout.close()
     steps = json.loads(out)["steps"]
     assert faulty.seqs("run") == list(range(1, steps + 1))
     decided = faulty.decided("run")

@@ -284,6 +284,8 @@ def test_a_daemon_that_the_trainer_started_itself_is_killed(folder: Path) -> Non
     finally:
         trainer.kill()
         trainer.wait()
+        assert trainer.stdout is not None
+        trainer.stdout.close()
         if lock.exists():
             os.kill(int(lock.read_text()), signal.SIGKILL)
     told = json.loads(out)
