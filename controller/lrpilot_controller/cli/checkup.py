@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from lrpilot_controller.cli.daemon import operator
-from lrpilot_controller.cli.options import JOURNAL
 from lrpilot_controller.errors import ConfigError, LRPilotError, NoDaemon, WrongRole
+from lrpilot_controller.journal.base import JOURNAL
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.server.address import Address
 from lrpilot_controller.server.limits import ServerLimits

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from lrpilot_controller.errors import NotFound
+from lrpilot_controller.journal.base import JOURNAL
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_proto.rendezvous import default_storage
 
-JOURNAL = "journal.db"
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -22,30 +22,18 @@ from prometheus_client.registry import Collector
 
 from lrpilot_controller.buckets import Buckets
 from lrpilot_controller.errors import ConfigError
-from lrpilot_controller.journal.sql import SqlJournal
-from lrpilot_controller.journal.writer import JournalWriter
-from lrpilot_controller.server.pace import FlushPace
-from lrpilot_controller.server.runs import Runs
-from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.server.parts import Parts
 from lrpilot_controller.server.vitals import size_of
-from lrpilot_controller.server.watching import Watching
-from lrpilot_controller.tuning.recorder import TrialRecorder
 from lrpilot_controller.version import VERSION
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts(Collector):
-    """The daemon's parts that have something to tell."""
+class Readings(Collector):
+    """What the daemon's parts have to tell."""
 
-    journal: SqlJournal
-    writer: JournalWriter
-    runs: Runs
-    sessions: SessionServicer
-    recorder: TrialRecorder
-    pace: FlushPace
-    watching: Watching
+    parts: Parts
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, as it stands now."""
@@ -56,15 +44,15 @@ class Parts(Collector):
         yield from self._process()
 
     def _sessions(self) -> Iterator[Metric]:
-        tally, sessions = self.runs.tally, self.sessions
+        tally, sessions = self.parts.runs.tally, self.parts.sessions
         yield _gauge("sessions_open", "Trainers connected now.", sessions.active)
         yield _counter("sessions_opened", "Sessions that were opened.", sessions.opened)
         yield _by("sessions_refused", "Sessions that were refused.", "code", tally.sessions_refused)
         runs = GaugeMetricFamily("lrpilot_runs", "Runs with a trainer.", labels=["state"])
-        for state, count in self.runs.states().items():
+        for state, count in self.parts.runs.states().items():
             runs.add_metric([state], count)
         yield runs
-        yield _gauge("watchers", "Calls of lrpilot watch.", self.watching.watchers)
+        yield _gauge("watchers", "Calls of lrpilot watch.", self.parts.watching.watchers)
         yield _counter("samples_received", "Losses that were journaled.", tally.samples)
         yield _counter("telemetry_batches", "Messages that they came in.", tally.batches)
         yield _counter("reports_received", "Receipts, snapshots and such.", tally.reports)
@@ -73,7 +61,7 @@ class Parts(Collector):
         )
 
     def _decisions(self) -> Iterator[Metric]:
-        tally = self.runs.tally
+        tally = self.parts.runs.tally
         yield _by("signals", "What detectors saw.", "kind", tally.signals)
         decided = CounterMetricFamily(
             "lrpilot_decisions",
@@ -94,18 +82,22 @@ class Parts(Collector):
         )
 
     def _journal(self) -> Iterator[Metric]:
-        size = size_of(self.journal.path)
+        size = size_of(self.parts.journal.path)
         yield _gauge("journal_size_bytes", "The journal on disk.", size)
-        yield _gauge("journal_generation", "How often it was opened.", self.journal.generation)
-        yield _histogram(
-            "journal_commit_seconds", "One transaction of the journal.", self.writer.commits
+        yield _gauge(
+            "journal_generation", "How often it was opened.", self.parts.journal.generation
         )
-        yield _counter("journal_failures", "Transactions that failed.", self.writer.failures)
-        yield _gauge("recorder_queue_length", "Runs to copy to Optuna.", self.recorder.waiting)
-        yield _counter("recorder_faults", "Copying to Optuna failed.", self.recorder.faults)
+        yield _histogram(
+            "journal_commit_seconds", "One transaction of the journal.", self.parts.writer.commits
+        )
+        yield _counter("journal_failures", "Transactions that failed.", self.parts.writer.failures)
+        yield _gauge(
+            "recorder_queue_length", "Runs to copy to Optuna.", self.parts.recorder.waiting
+        )
+        yield _counter("recorder_faults", "Copying to Optuna failed.", self.parts.recorder.faults)
 
     def _process(self) -> Iterator[Metric]:
-        pace = self.pace
+        pace = self.parts.pace
         yield _gauge("event_loop_lag_seconds", "How late a tick comes, lately.", pace.late_s)
         yield _gauge("busy_ratio", "Share of one core that is used, lately.", pace.busy)
         yield _gauge(
@@ -123,7 +115,7 @@ def exposed(parts: Parts, host: str, port: int) -> Iterator[int]:
         ConfigError: it cannot listen there.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(parts)
+    registry.register(Readings(parts))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     try:
