@@ -1,13 +1,20 @@
 """`kill -9` of the trainer, and its next attempt from its checkpoint."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from lrpilot_controller.core.events import SearchEnded
+from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.journal import RunKey
 from lrpilot_controller.story import story_of
-from support.daemon import Daemon, script, until
+from lrpilot_controller.story.replay import check
+from support import digits
+from support.daemon import PROJECT, Daemon, script, until
 from support.training import attach, job, rollbacks, train, train_until
 
 
@@ -84,3 +91,42 @@ def test_steps_beyond_the_checkpoint_are_made_again(daemon: Daemon) -> None:
         points = story_of(journal, "run").points
     assert {point.left for point in points if point.step < 50} == {False}
     assert {point.left for point in points if point.step >= 60} == {True}
+
+
+@pytest.mark.slow
+def test_the_next_attempt_goes_on_from_before_the_end_of_a_search(daemon: Daemon) -> None:
+    """The search is over with the process that it was in; the run is guarded from there on."""
+    daemon.start()
+    checkpoint = daemon.folder / "checkpoint.pt"
+    trainer = script("searching.py", daemon.address, "run", checkpoint)
+    try:
+        until(checkpoint.exists, timeout_s=60)
+        until(lambda: len(daemon.seqs("run")) > 2 * load(checkpoint)["pilot"]["step"])
+        assert daemon.story("run")["state"] == "searching"
+    finally:
+        trainer.kill()
+        trainer.wait()
+    known, old = len(daemon.seqs("run")), daemon.decided("run")
+
+    state = load(checkpoint)
+    one = digits.digits(100.0)
+    with digits.attach(one, daemon.address, "run", search=False) as pilot:
+        one.task.model.load_state_dict(state["model"])
+        one.optimizer.load_state_dict(state["optimizer"])
+        pilot.load_state_dict(state["pilot"])
+        digits.train(one, pilot, 150, pause_s=0.003)
+        with torch.no_grad():
+            next(one.task.model.parameters()).fill_(math.nan)
+        digits.train(one, pilot, 150, pause_s=0.01)
+        assert rollbacks(pilot) == 1, f"LR {pilot.lrs}"
+        until(lambda: pilot.summary().connected)
+        made = pilot.step_count - state["pilot"]["step"]
+        new = [decision.id for decision in pilot.decisions]
+    assert math.isfinite(one.loss())
+    ends = [record.event.result.end for record in daemon.records("run", SearchEnded)]
+    assert ends == [SearchEnd.ABANDONED]
+    story = daemon.story("run")
+    assert (story["state"], story["attempts"]) == ("finished", 2)
+    assert len(daemon.seqs("run")) == known + made
+    assert daemon.decided("run") == old + new == sorted({*old, *new})
+    assert check(RunKey(PROJECT, "run"), daemon.records("run")).difference is None
