@@ -99,10 +99,10 @@ def test_a_disk_that_becomes_read_only(
 def test_a_slow_disk(faulty: FaultyDaemon) -> None:
     """The session is kept, and no step waits."""
     with guarded(faulty) as (one, pilot):
-        faulty.suffer(slow=0.4)
+        faulty.suffer(slow=0.2)
         train(one, pilot, range(1000), pause_s=0.002)
         one.spoil()
-        train_until(one, pilot, lambda: rollbacks(pilot) == 1, pause_s=0.002)
+        train_until(one, pilot, lambda: rollbacks(pilot) == 1, pause_s=0.02)
         assert pilot.summary().connected
         faulty.suffer()
 

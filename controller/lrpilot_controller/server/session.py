@@ -194,6 +194,9 @@ class _Session:
             searches=self._run.engine.will_search,
         )
         self._send(Message(welcome=welcome))
+        view = self._run.engine.view
+        if view is not None and view.snapshot is not None:
+            self.prove(view.snapshot)  # it may have come out while nobody was there to be told
         for decision in self._run.unanswered.values():
             if decision.id > hello.last_decision_id:
                 self.decide(decision)
