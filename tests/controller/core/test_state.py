@@ -219,7 +219,7 @@ SHARED = {
     "Searches": {"_view", "_watch", "_desk", "_settings", "_search"},
     "Snapshots": {"_proof_steps"},
     "Watch": {"_view", "_policy", "_desk", "_settings", "_make_detectors"},
-    "_Live": {"commands", "recall", "_desk", "_settings"},
+    "LiveAttempt": {"commands", "recall", "_desk", "_settings"},
 }
 """What no state holds: it belongs to another part, is set from outside, or is made anew."""
 
