@@ -1,6 +1,7 @@
 """`lrpilot watch [RUN]`: a run, or all of them, as they train."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -66,8 +67,12 @@ def _print(following: Following[M], documents: Callable[[M], list[dict[str, Any]
                 continue
             for document in documents(message):
                 click.echo(json.dumps(document, allow_nan=False))
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         following.close()
+    except BrokenPipeError:
+        following.close()
+        # What is still to be written would raise once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Screen(Protocol[N]):

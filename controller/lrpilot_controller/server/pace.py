@@ -1,8 +1,9 @@
 """How often trainers are asked to flush: less often while this daemon is busy.
 
 A message costs about the same whether it carries ten samples or a hundred. Whoever has a core to
-itself and few runs asks for nothing, and hears of every loss within a quarter of a second; with
-hundreds of runs on that core, larger messages are what lets it hear of them at all.
+itself or few runs asks for nothing, and hears of every loss within a quarter of a second; with
+hundreds of runs on that core, larger messages are what lets it hear of them at all. With few runs
+it is not their messages that keep it, or its host, busy: there would be nothing to gain.
 
 A session is eager in its first second. Where many open at once (a daemon that is back, a sweep that
 starts), their number says what is coming before any load does.
@@ -22,6 +23,8 @@ STORM = 5.0
 """Openings lately, half of it per tick: about so many at ten sessions per second."""
 CALM_MESSAGES = 400
 """Messages per second of which a core handles so many without effort."""
+LIGHT_MESSAGES = 100
+"""Messages per second which are no load, whatever else is: nobody is asked for fewer."""
 FIRST_MS, MOST_MS, UTMOST_MS = 250, 2000, 4000
 """The least that is worth asking for, and the most: what is noticed so late must be in time. Who is
 far too busy at that asks for up to twice as much: else the same time is spent in queues."""
@@ -35,14 +38,21 @@ class FlushPace:
     """Steers what trainers are asked for by how busy this process is.
 
     Attributes:
-        flush_ms: milliseconds between two flushes of a trainer; 0: as it likes.
+        sessions: how many are open.
     """
 
     def __init__(self) -> None:
-        self.flush_ms = 0
+        self.sessions = 0
+        self._asked_ms = 0
         self._busy = 0.0
         self._late = 0.0
         self._openings = 0.0
+
+    @property
+    def flush_ms(self) -> int:
+        """Milliseconds between two flushes of a trainer; 0: as it likes."""
+        asked = min(self._asked_ms, round(1000 * self.sessions / LIGHT_MESSAGES))
+        return asked if asked > FIRST_MS else 0
 
     @property
     def busy(self) -> float:
@@ -62,18 +72,18 @@ class FlushPace:
         if self._busy > BUSY or self._late > LATE_S:
             far_over = self._busy > TOO_BUSY
             slower, most = (MUCH_SLOWER, UTMOST_MS) if far_over else (SLOWER, MOST_MS)
-            asked = min(round(max(self.flush_ms, FIRST_MS) * slower), most)
-            self.flush_ms = max(self.flush_ms, asked)
-        elif self._busy < CALM and self.flush_ms:
-            faster = round(self.flush_ms * FASTER)
-            self.flush_ms = faster if faster > FIRST_MS else 0
+            asked = min(round(max(self._asked_ms, FIRST_MS) * slower), most)
+            self._asked_ms = max(self._asked_ms, asked)
+        elif self._busy < CALM and self._asked_ms:
+            faster = round(self._asked_ms * FASTER)
+            self._asked_ms = faster if faster > FIRST_MS else 0
 
-    def opened(self, sessions: int) -> None:
-        """A session opens, the last of so many: many at once are a load that is still to come."""
+    def opened(self) -> None:
+        """A session opened: many at once are a load that is still to come."""
         self._openings += 1
-        ahead = round(1000 * sessions / CALM_MESSAGES)
+        ahead = round(1000 * self.sessions / CALM_MESSAGES)
         if self._openings > STORM and ahead > FIRST_MS:
-            self.flush_ms = max(self.flush_ms, min(ahead, MOST_MS))
+            self._asked_ms = max(self._asked_ms, min(ahead, MOST_MS))
 
     async def keep(self) -> None:
         """Tick until cancelled. To be awaited on the process's first thread."""

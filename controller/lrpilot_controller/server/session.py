@@ -89,7 +89,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> None:
         self.active += 1
         self.opened += 1
-        self._pace.opened(self.active)
+        self._pace.sessions = self.active
+        self._pace.opened()
         self.idle.clear()
         self._sessions.add(session)
         try:
@@ -97,6 +98,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         finally:
             self._sessions.discard(session)
             self.active -= 1
+            self._pace.sessions = self.active
             if not self.active:
                 self.idle.set()
 
