@@ -1,6 +1,7 @@
 """Training over TLS with a token, and a person's commands over it."""
 
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def test_a_revoked_job_trains_on_to_the_same_bits(
     assert "Training goes on" in text
 
 
+@pytest.mark.slow
 def test_workers_that_fork_beside_a_line_with_tls(secure: SecureDaemon) -> None:
     secret = secure.token("job", "trainer", "default")
     secure.start()
@@ -115,6 +117,6 @@ def test_a_first_try_from_what_is_printed(secure: SecureDaemon) -> None:
     exports["LRPILOT_TOKEN"] = cli(*(named.get(word, word) for word in token)).stdout.strip()
     secure.more = serve
     secure.start()
-    process = script("workers.py", "auto", "run", env=environment(**exports))
+    process = script("auto.py", "run", env=environment(**exports), stdin=subprocess.DEVNULL)
     assert process.wait(120) == 0
     assert secure.story("run")["state"] == "finished"

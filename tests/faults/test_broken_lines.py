@@ -11,6 +11,8 @@ from support.faults.books import check_run
 from support.faults.line import broken_line, mangled_line
 from support.training import Job, attach, job, rollbacks, train, train_until
 
+pytestmark = pytest.mark.slow
+
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the user was told of the line."""

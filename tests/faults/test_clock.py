@@ -10,6 +10,8 @@ from support.faults.books import check_run
 from support.faults.daemon import FaultyDaemon
 from support.training import attach, job, rollbacks, train, train_until
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600.0
 ROOT = Path(__file__).parents[2]
 

@@ -8,6 +8,8 @@ from support.daemon import Daemon, cli
 from support.faults.disk import scribble
 from support.training import attach, job, rollbacks, train, train_until
 
+pytestmark = pytest.mark.slow
+
 HEADER = 100
 PAGE = 4096
 

@@ -13,6 +13,8 @@ from support.faults.daemon import FaultyDaemon
 from support.faults.disk import fill, small_disk
 from support.training import Job, attach, job, rollbacks, train, train_until
 
+pytestmark = pytest.mark.slow
+
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the user was told of the daemon."""

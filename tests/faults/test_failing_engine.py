@@ -14,6 +14,8 @@ from support.daemon import Daemon, cli, environment, until
 from support.peer import hello, session, telemetry
 from support.training import attach, job, train
 
+pytestmark = pytest.mark.slow
+
 FAILS = "raise RuntimeError('step 13 is bad luck')"
 NONSENSE = "from lrpilot_controller.core.model import Signal; return [Signal('odd', 1, 1, 'high')]"
 

@@ -19,6 +19,8 @@ from support.daemon import COMMAND, Daemon, until
 from support.fuzzed_port import PREFACE, memory_mib
 from support.peer import METHOD, Line, Trainer, hello, session, telemetry
 
+pytestmark = pytest.mark.slow
+
 HANDSHAKE_S = 10.0  # what the daemon grants a connection that says nothing
 
 

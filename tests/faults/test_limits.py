@@ -14,6 +14,8 @@ from support.daemon import Daemon
 from support.peer import Line, hello, session, telemetry
 from support.training import attach, job, train, train_until
 
+pytestmark = pytest.mark.slow
+
 Serve = Callable[[str], Daemon]
 
 

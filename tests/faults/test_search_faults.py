@@ -29,6 +29,8 @@ from support.daemon import Daemon, environment, script, until
 from support.digits import STEPS, Digits, attach, digits, train
 from support.training import rollbacks
 
+pytestmark = pytest.mark.slow
+
 # From 100 times a good LR the search ends at about step 90: some kills come after it.
 FACTOR = 100.0
 LAST_KILL = 120
