@@ -1,17 +1,31 @@
 """The line between trainer and daemon goes silent, crawls, breaks, or says things twice."""
 
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lrpilot.pilot import Pilot
 from lrpilot_controller.core.events import SessionOpened
+from support.access import SecureDaemon
 from support.daemon import Daemon
 from support.faults.books import check_run
 from support.faults.line import broken_line, mangled_line
 from support.training import Job, attach, job, rollbacks, train, train_until
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def far(folder: Path, tcp: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """A daemon on its own socket, or on TCP, with what its trainer needs in the environment."""
+    one = SecureDaemon(folder) if tcp else Daemon(folder)
+    if isinstance(one, SecureDaemon):
+        for name, value in one.trust(one.token("job", "trainer", "default")).items():
+            monkeypatch.setenv(name, value)
+    yield one
+    one.kill()
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -41,15 +55,13 @@ def rescued(one: Job, pilot: Pilot) -> None:
         pytest.param("hold", True, id="tcp, and it comes later", marks=pytest.mark.slow),
     ],
 )
-def test_a_black_hole(
-    daemon: Daemon, fault: str, tcp: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_black_hole(far: Daemon, fault: str, tcp: bool, caplog: pytest.LogCaptureFixture) -> None:
     """No step waits for it; the run is told of it once, and is controlled again after it."""
-    daemon.start()
+    far.start()
     one = job()
     with (
         caplog.at_level(logging.WARNING, "lrpilot"),
-        broken_line(daemon.address, daemon.folder, tcp=tcp) as line,
+        broken_line(far.address, far.folder, tcp=tcp) as line,
         attach(one, line.address, "run") as pilot,
     ):
         train_until(one, pilot, lambda: pilot.summary().connected)
@@ -59,7 +71,7 @@ def test_a_black_hole(
         line.now()
         train_until(one, pilot, lambda: pilot.summary().connected, pause_s=0.002)
         rescued(one, pilot)
-    check_run(daemon, "run", pilot, one.loss())
+    check_run(far, "run", pilot, one.loss())
     down, up = told(caplog)
     assert "lost the daemon (no acknowledgement for 3 s)" in down
     assert "connected to the daemon" in up
@@ -86,24 +98,24 @@ def test_nobody_answers_at_the_other_end_from_the_start(daemon: Daemon) -> None:
     "tcp", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["unix", "tcp"]
 )
 def test_a_stream_that_is_reset_every_100_ms(
-    daemon: Daemon, tcp: bool, caplog: pytest.LogCaptureFixture, reconnect_soon: None
+    far: Daemon, tcp: bool, caplog: pytest.LogCaptureFixture, reconnect_soon: None
 ) -> None:
     """What can be said in a tenth of a second is said, once, and the log stays readable."""
-    daemon.start()
+    far.start()
     one = job()
     with (
         caplog.at_level(logging.WARNING, "lrpilot"),
-        broken_line(daemon.address, daemon.folder, tcp=tcp) as line,
+        broken_line(far.address, far.folder, tcp=tcp) as line,
         attach(one, line.address, "run") as pilot,
     ):
         train_until(one, pilot, lambda: pilot.summary().connected)
         line.now(reset_every=0.1)
         train(one, pilot, range(2000), pause_s=0.001)
         rescued(one, pilot)
-        assert sessions(daemon) >= 5
+        assert sessions(far) >= 5
         line.now()
         train_until(one, pilot, lambda: pilot.summary().connected)
-    check_run(daemon, "run", pilot, one.loss())
+    check_run(far, "run", pilot, one.loss())
     assert len(told(caplog)) <= 2, "of a line that comes and goes the user is told once"
 
 

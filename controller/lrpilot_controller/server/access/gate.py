@@ -9,7 +9,7 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -176,6 +176,9 @@ class Gate(grpc.aio.ServerInterceptor):
             finally:
                 carried.cancel()
                 await asyncio.wait([carried])
+                # Where this call was cut off itself, nobody else hears of how the work ended.
+                with suppress(asyncio.CancelledError):
+                    carried.exception()
             if ended:
                 carried.result()
             else:
