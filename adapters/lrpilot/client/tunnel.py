@@ -58,7 +58,8 @@ class Tunnel:
         for one in (self._line, self._listener, self._gate):
             if one is not None and one.fileno() >= 0:
                 with contextlib.suppress(OSError):
-                    os.close(one.fileno())
+                    # Detached: else its end would close the number again, which is another's then.
+                    os.close(one.detach())
 
     def _run(self, first: bytes) -> None:
         try:
