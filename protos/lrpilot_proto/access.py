@@ -4,6 +4,7 @@ Files are read anew for each connection, so that a token or a certificate can be
 training process runs. No text that this module makes holds a token.
 """
 
+import contextlib
 import os
 import socket
 import ssl
@@ -93,16 +94,14 @@ class Access:
         """
         place = f"{host}:{port}"
         try:
-            raw = socket.create_connection((host, port), timeout_s)
-            try:
-                line = self._context().wrap_socket(raw, server_hostname=host)
+            with contextlib.ExitStack() as held:
+                raw = held.enter_context(socket.create_connection((host, port), timeout_s))
+                wrapped = self._context().wrap_socket(raw, server_hostname=host)
+                line = held.enter_context(wrapped)
                 # A daemon speaks first, but not before it has seen our certificate.
                 if first := line.recv(1 << 16):
+                    held.pop_all()
                     return line, first
-            except BaseException:
-                raw.close()
-                raise
-            line.close()
         except ssl.SSLCertVerificationError as error:
             why = f"the certificate of {place} is not accepted: {error.verify_message}{self._hint}"
             raise Unreachable(why) from error

@@ -1,6 +1,7 @@
 """The bytes between gRPC and a daemon on TCP: all of them, in order, and an end to both sides."""
 
 import contextlib
+import gc
 import os
 import random
 import socket
@@ -19,7 +20,7 @@ from lrpilot_controller.server.access.certificates import Authority
 from lrpilot_proto.access import Access, Unreachable
 from support.access import SecureDaemon
 
-Serve = Callable[[Callable[[ssl.SSLSocket], None]], Tunnel]
+Serve = Callable[..., Tunnel]
 
 
 @pytest.fixture
@@ -32,12 +33,12 @@ def serve(folder: Path) -> Iterator[Serve]:
     threads: list[threading.Thread] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def make(behave: Callable[[ssl.SSLSocket], None]) -> Tunnel:
+    def make(behave: Callable[[ssl.SSLSocket], None], greeting: bytes = b"hello") -> Tunnel:
         def run() -> None:
             raw, _ = listener.accept()
             raw.settimeout(20)
             with context.wrap_socket(raw, server_side=True) as line:
-                line.sendall(b"hello")
+                line.sendall(greeting)
                 behave(line)
 
         threads.append(threading.Thread(target=run))
@@ -113,6 +114,12 @@ def test_what_cannot_be_reached_leaves_nothing_open() -> None:
         with pytest.raises(Unreachable, match="nobody listens"):
             Tunnel(Access("t", {}), "127.0.0.1", 1)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_line_that_breaks_after_its_handshake_leaves_nothing_open(serve: Serve) -> None:
+    with pytest.raises(Unreachable, match="no TLS connection to"):
+        serve(lambda line: os.write(line.fileno(), b"not TLS any more"), greeting=b"")
+    gc.collect()  # a socket that was left open complains now
 
 
 FORKED = """
