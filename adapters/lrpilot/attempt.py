@@ -164,6 +164,7 @@ class Attempt:
             self._stamp,
             self._control.runner.own_plan if self._control else self._rates.plan,
             self._trainer.get_native_lrs(),
+            self._trainer.group_names,
             seq=self._line.seq if self._line is not None else 0,
             last_decision=self._judge.last_id,
             generation=self._transport.status.generation if self._transport else 0,
@@ -179,7 +180,7 @@ class Attempt:
             RuntimeError: this attempt has made steps already.
         """
         rates = self._rates
-        checkpoint.check(state, len(rates.base_lrs))
+        names = checkpoint.check(state, self._trainer.group_names)
         if self._opened:
             raise RuntimeError("load_state_dict comes before the first pilot.step of an attempt")
         if self._run.search and self._control is not None:
@@ -187,6 +188,8 @@ class Attempt:
         self._run = self._run.resuming(state)
         rates.step, self._stamp.branch = state["step"], state["branch"]
         self._judge.last_id = state["last_decision"]
+        if len(names) < len(self._trainer.group_names):
+            self._trainer.restrict(names)
         self._trainer.set_native_lrs(state["native_lrs"])
         # The optimizer may have been loaded before attach: its LRs are those applied, not base.
         rates.base_lrs = tuple(state["base_lrs"])

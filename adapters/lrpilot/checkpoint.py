@@ -1,5 +1,6 @@
 """A pilot's state in a checkpoint: plain data, no snapshots."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lrpilot.line import Stamp
@@ -16,6 +17,7 @@ def save(
     stamp: Stamp,
     plan: Plan | None,
     native_lrs: list[float],
+    group_names: Sequence[str],
     *,
     seq: int,
     last_decision: int,
@@ -29,6 +31,7 @@ def save(
         stamp: its branch.
         plan: what the run itself follows; not a program's.
         native_lrs: one per param group.
+        group_names: one per param group.
         seq: the number of the newest item.
         last_decision: the highest id that arrived.
         generation: the highest of a daemon that was heard.
@@ -46,22 +49,34 @@ def save(
         "plan": plan_to_state(plan),
         "searched": run.searched,
         "native_lrs": native_lrs,
+        "groups": list(group_names),
         "base_lrs": list(rates.base_lrs),
     }
 
 
-def check(state: dict[str, Any], groups: int) -> None:
-    """See that a state can be loaded for an optimizer of so many param groups.
+def check(state: dict[str, Any], group_names: Sequence[str]) -> list[str]:
+    """See that a state can be loaded where there are these param groups.
+
+    Returns:
+        The names of the groups that it is of; one that was added since the run began is not.
 
     Raises:
-        ValueError: it is of a newer LRPilot, or does not fit this optimizer.
+        ValueError: it is of a newer LRPilot, or does not fit these groups.
     """
     if state.get("version") != STATE_VERSION:
         raise ValueError(
             f"the pilot's state has version {state.get('version')!r}, this LRPilot reads "
             f"{STATE_VERSION}: install the LRPilot that saved it"
         )
-    if len(state["native_lrs"]) > groups:
+    count = len(state["native_lrs"])
+    if count == len(group_names):
+        return list(group_names)
+    if count > len(group_names):
         raise ValueError(
-            f"the pilot's state has {len(state['native_lrs'])} param groups, the optimizer {groups}"
+            f"the pilot's state has {count} param groups, the optimizer {len(group_names)}"
         )
+    names: list[str] = state.get("groups", group_names[:count])  # older states have no names
+    if missing := [name for name in names if name not in group_names]:
+        there = ", ".join(group_names)
+        raise ValueError(f"the pilot's state has a param group {missing[0]!r}; there are {there}")
+    return names

@@ -10,9 +10,9 @@ OWN_SLOT, ASIDE_SLOT = 2, 3
 
 
 class TrainerPort(Protocol):
-    """One optimizer and its model, at a step boundary.
+    """One optimizer, or several that are controlled as one, and the model; at a step boundary.
 
-    LRs are one float per param group, in the optimizer's order. The *native* LR of a group is
+    LRs are one float per param group, in the optimizers' order. The *native* LR of a group is
     what the user's own optimizer and scheduler would use now; it always keeps advancing. Methods
     are called from the training thread alone.
     """
@@ -29,7 +29,7 @@ class TrainerPort(Protocol):
 
     @property
     def optimizer_name(self) -> str:
-        """The optimizer's class name."""
+        """The optimizer's class name; of several, each class once, with `+` between them."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class TrainerPort(Protocol):
         ...
 
     def get_lrs(self) -> list[float]:
-        """The LRs that the optimizer really has now."""
+        """The LRs that the optimizers really have now."""
         ...
 
     @property
@@ -57,6 +57,10 @@ class TrainerPort(Protocol):
 
     def set_native_lrs(self, lrs: Sequence[float]) -> None:
         """Correct the native LRs: a foreign writer moved them, or a state was loaded."""
+        ...
+
+    def restrict(self, names: Sequence[str]) -> None:
+        """Control only the groups of these names from here on; the others keep their own LRs."""
         ...
 
     def on_native_change(self, write: Callable[[int, float], float]) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from lrpilot.pilot import Pilot
+from lrpilot.torch.checks import optimizers_of
+from lrpilot.torch.native import driven_by
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
 
 
 def attach(
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
     *,
     model: torch.nn.Module | None,
     total_steps: int | None = None,
@@ -37,19 +39,24 @@ def attach(
     only observes. Nothing that goes wrong with the daemon is ever raised into the loop.
 
     Args:
-        optimizer: what trains; its LRs are the native ones unless `scheduler` is given.
-        model: restored together with the optimizer's state; None: no rollbacks, cuts only.
+        optimizer: what trains; its LRs are the native ones unless `scheduler` is given. Several,
+            as of a GAN, are controlled as one: call `pilot.step` once per iteration; one factor
+            holds for all their LRs, which keep their ratios, and a rollback restores all of them.
+        model: restored together with the optimizers' state; None: no rollbacks, cuts only. Put
+            several into one `torch.nn.ModuleList`.
         total_steps: optimizer steps that the run will make, if known.
         steps_per_epoch: optimizer steps per epoch, if there are epochs.
         project: groups runs.
         run: names the run; `<script>-<date>-<4 letters>` unless given.
-        scheduler: your own scheduler of `optimizer`; go on calling `scheduler.step()`.
+        scheduler: your own scheduler of `optimizer`, or several; go on calling
+            `scheduler.step()`.
         stateful: further objects that a rollback must put back, such as an EMA of the weights.
         mode: `auto`, `advise` (a person approves each decision: `lrpilot approve`), `observe`
             (says what it would do) or `off`. The daemon's file may lower it; the log tells.
         search: True finds the LR before it trains, from any base LR; give the batches through
             `pilot.batches`, so that candidates are compared on the same ones. `auto` or False:
-            guard only.
+            guard only. With several optimizers one factor is searched by the loss that you report:
+            where they pull against each other, as in a GAN, no loss says which LR is better.
         signals: what follows from each signal, such as `{"plateau": "cut"}`; the daemon's
             configuration unless given. `off` does not report it and `say` does nothing about it;
             `lrpilot_proto.reactions` lists what else there is.
@@ -83,22 +90,31 @@ def attach(
         token=token,
         connect_timeout=connect_timeout,
     )
-    schedulers = () if scheduler is None else (scheduler,)
+    schedulers = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
+    schedulers = [one for one in schedulers if one is not None]
     pilot = options.build(optimizer, model, schedulers=schedulers, stateful=stateful)
-    if scheduler is None and hasattr(optimizer.step, "_wrapped_by_lr_sched"):
-        warnings.warn(
-            "a scheduler drives this optimizer: pass it as lrpilot.attach(..., scheduler=...), so "
-            "that its curve survives a cut",
-            stacklevel=2,
-        )
-    _start_at_first_step(optimizer, pilot)
+    optimizers = optimizers_of(optimizer)
+    given = [driven_by(one) for one in schedulers]
+    for one in optimizers:
+        if hasattr(one.step, "_wrapped_by_lr_sched") and not any(one is other for other in given):
+            warnings.warn(
+                f"a scheduler drives this {type(one).__name__}: pass it as "
+                "lrpilot.attach(..., scheduler=...), so that its curve survives a cut",
+                stacklevel=2,
+            )
+    _start_at_first_step(optimizers, pilot)
     return pilot
 
 
-def _start_at_first_step(optimizer: torch.optim.Optimizer, pilot: Pilot) -> None:
+def _start_at_first_step(optimizers: Sequence[torch.optim.Optimizer], pilot: Pilot) -> None:
     """Take the start snapshot just before the first update: whatever the user loads into the
-    model or the optimizer after attach is in it."""
+    model or the optimizers after attach is in it."""
 
     # Removed by the pilot: a hook that removes itself breaks the optimizer's iteration over hooks.
-    handle = optimizer.register_step_pre_hook(lambda *_: pilot.start())
-    pilot.on_open(handle.remove)
+    handles = [one.register_step_pre_hook(lambda *_: pilot.start()) for one in optimizers]
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    pilot.on_open(remove)

@@ -3,86 +3,164 @@
 The scheduler is pointed at a stand-in whose param groups hold the native LRs; what it writes
 there is passed on to the optimizer, scaled by the plan in force. Measured over torch's schedulers
 this keeps the native curve to the last bit; writing the LR behind a recursive scheduler's back
-does not.
+does not. Momentum, betas and whatever else a scheduler moves stay its own, whatever the plan.
 """
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from lrpilot.torch.groups import Group, at_hand
 
 Write = Callable[[int, float], float]
 
 
 class NativeLRs:
-    """The native LR per param group, and the way from there to the optimizer.
+    """The native LR per param group, and the way from there to the optimizers.
 
-    Groups are looked up by index each time: `optimizer.load_state_dict` replaces them. One that
-    is added after attach keeps its own LR and is left alone.
+    A group that is added after attach keeps its own LR and is left alone. Native LRs have the type
+    and precision that the group's LR has, for a scheduler that multiplies what it finds.
+
+    Args:
+        groups: those that are controlled.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer = optimizer
-        self.values = [float(group["lr"]) for group in optimizer.param_groups]
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.control(groups)
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}
         self.write: Write = lambda group, native: native
 
-    def moved(self, group: int, native: float) -> None:
+    def control(self, groups: Sequence[Group]) -> None:
+        """Have these groups, at the LRs that they have now."""
+        self._groups = list(groups)
+        self._numbers = {(id(g.optimizer), g.index): i for i, g in enumerate(groups)}
+        lrs = enumerate(group.copy() for group in groups)
+        self._lrs = [
+            NativeTensor.of(lr, self, i) if isinstance(lr, Tensor) else lr for i, lr in lrs
+        ]
+
+    @property
+    def values(self) -> list[float]:
+        """The native LRs."""
+        return [lr if type(lr) is float else float(lr) for lr in self._lrs]
+
+    @values.setter
+    def values(self, lrs: Sequence[float]) -> None:
+        for number, lr in enumerate(lrs):
+            self._keep(number, lr)
+
+    def at(self, number: int) -> "float | NativeTensor":
+        """The native LR of a group, as its scheduler sees it."""
+        return self._lrs[number]
+
+    def moved(self, number: int, native: Any) -> None:
         """The scheduler wrote a native LR: remember it and apply what follows from it."""
-        native = float(native)
-        if group < len(self.values):
-            self.values[group] = native
-            native = self.write(group, native)
-        set_lr(self.optimizer.param_groups[group], native)
+        self._keep(number, native)
+        self.apply(number)
 
-    def loaded(self) -> None:
-        """The optimizer's state was loaded: its LRs are native, unless a plan scales them."""
-        if all(self.write(i, native) == native for i, native in enumerate(self.values)):
-            groups = self.optimizer.param_groups[: len(self.values)]
-            self.values = [float(group["lr"]) for group in groups]
+    def apply(self, number: int) -> None:
+        """Write what follows from a native LR."""
+        lr = self._lrs[number]
+        native = lr if type(lr) is float else float(lr)
+        self._groups[number].lr = self.write(number, native)
 
-    def at(self, group: int) -> float:
-        """The native LR of a group; one that was added later has only its own."""
-        if group < len(self.values):
-            return self.values[group]
-        return float(self.optimizer.param_groups[group]["lr"])
+    def loaded(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer's state was loaded: its LRs are native, unless a plan scales them."""
+        groups = [(i, g) for i, g in enumerate(self._groups) if g.optimizer is optimizer]
+        for _, group in groups:
+            group.loaded()
+        native = self.values
+        if all(self.write(number, lr) == lr for number, lr in enumerate(native)):
+            for number, group in groups:
+                self._keep(number, group.lr)
+
+    def groups_of(self, optimizer: torch.optim.Optimizer) -> list[Any]:
+        """An optimizer's groups, the controlled ones with native LRs."""
+        numbers = self._numbers
+        return [
+            group
+            if (number := numbers.get((id(optimizer), i))) is None
+            else _NativeGroup(self, self._groups[number], number)
+            for i, group in enumerate(optimizer.param_groups)
+        ]
+
+    def on_host(self, value: Any) -> Any:
+        """A value, or its copy on the host where it is a tensor on a device; copied only once.
+
+        What a scheduler makes its LRs of is such a one where the LR lies on a device.
+        """
+        if not isinstance(value, Tensor) or at_hand(value):
+            return value
+        if id(value) not in self._copies:
+            self._copies[id(value)] = (value, value.detach().cpu())  # kept: ids are used again
+        return self._copies[id(value)][1]
+
+    def _keep(self, number: int, native: Any) -> None:
+        lr = self._lrs[number]
+        if isinstance(lr, NativeTensor):
+            lr.keep(native)
+        else:
+            self._lrs[number] = float(native)
 
 
-def set_lr(group: dict[str, Any], lr: float) -> None:
-    """Write a group's LR without changing its type: a tensor is filled in place."""
-    if isinstance(group["lr"], torch.Tensor):
-        group["lr"].fill_(lr)
-    else:
-        group["lr"] = lr
+class NativeTensor(Tensor):
+    """A native LR where the LR is a tensor: what a scheduler writes into it in place is noticed."""
+
+    _native: NativeLRs
+    _number: int
+
+    @classmethod
+    def of(cls, lr: Tensor, native: NativeLRs, number: int) -> "NativeTensor":
+        """One with the value and type of `lr`."""
+        made = lr.as_subclass(cls)
+        made._native, made._number = native, number
+        return made
+
+    def keep(self, native: Any) -> None:
+        """Take a value, without applying it."""
+        with torch._C.DisableTorchFunctionSubclass():
+            self.fill_(float(native))
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do it on a plain tensor, and apply what was written."""
+        with torch._C.DisableTorchFunctionSubclass():
+            ours = [(one, one._version) for one in args if isinstance(one, NativeTensor)]
+            result = func(*args, **(kwargs or {}))
+            written = [one for one, version in ours if one._version != version]
+        for one in written:
+            one._native.apply(one._number)
+        return result
 
 
 class _NativeGroup(MutableMapping[str, Any]):
     """A param group as the scheduler sees it: all but `lr` is the optimizer's own."""
 
-    def __init__(self, native: NativeLRs, index: int) -> None:
+    def __init__(self, native: NativeLRs, group: Group, number: int) -> None:
         self._native = native
-        self._index = index
-
-    @property
-    def _group(self) -> dict[str, Any]:
-        return self._native.optimizer.param_groups[self._index]
+        self._group = group
+        self._number = number
 
     def __getitem__(self, key: str) -> Any:
-        return self._native.at(self._index) if key == "lr" else self._group[key]
+        native = self._native
+        return native.at(self._number) if key == "lr" else native.on_host(self._group.live[key])
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "lr":
-            self._native.moved(self._index, value)
+            self._native.moved(self._number, value)
         else:
-            self._group[key] = value
+            self._group.live[key] = value
 
     def __delitem__(self, key: str) -> None:
-        del self._group[key]
+        del self._group.live[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._group)
+        return iter(self._group.live)
 
     def __len__(self) -> int:
-        return len(self._group)
+        return len(self._group.live)
 
 
 def real_optimizer(optimizer: Any) -> Any:
@@ -93,22 +171,17 @@ def real_optimizer(optimizer: Any) -> Any:
 class StandIn:
     """What a scheduler takes for its optimizer."""
 
-    def __init__(self, native: NativeLRs) -> None:
-        self.__dict__["_native"] = native
+    def __init__(self, native: NativeLRs, optimizer: torch.optim.Optimizer) -> None:
+        self.__dict__.update(_native=native, real=optimizer)
 
     @property
-    def param_groups(self) -> list[_NativeGroup]:
+    def param_groups(self) -> list[Any]:
         """The groups, with native LRs."""
-        return [_NativeGroup(self._native, i) for i in range(len(self.real.param_groups))]
-
-    @property
-    def real(self) -> torch.optim.Optimizer:
-        """The optimizer that is stood in for."""
-        optimizer: torch.optim.Optimizer = self._native.optimizer
-        return optimizer
+        groups: list[Any] = self._native.groups_of(self.real)
+        return groups
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
+        return getattr(self.__dict__["real"], name)
 
     def __reduce__(self) -> Any:
         # A copy of a scheduler drives a copy of the optimizer, as without a pilot.
@@ -118,34 +191,63 @@ class StandIn:
         setattr(self.real, name, value)
 
 
-def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
+def point_at(
+    scheduler: Any, native: NativeLRs, optimizers: Sequence[torch.optim.Optimizer]
+) -> Callable[[], None]:
     """Point a scheduler, and those it is composed of, at a stand-in; returns how to undo it.
 
     Raises:
-        ValueError: the scheduler drives another optimizer.
+        ValueError: the scheduler drives none of the optimizers.
     """
-    driven = getattr(scheduler, "optimizer", None)
-    if isinstance(driven, StandIn):  # of a pilot that was never closed, as in a notebook
-        driven = driven.real
-    if driven is not native.optimizer:
+    driven = driven_by(scheduler)
+    if not any(driven is optimizer for optimizer in optimizers):
+        which = "the optimizer that was" if len(optimizers) == 1 else "any optimizer that was"
         raise ValueError(
-            f"scheduler {type(scheduler).__name__} does not drive the optimizer that was given to "
-            "attach: pass the scheduler of that optimizer"
+            f"scheduler {type(scheduler).__name__} does not drive {which} given to attach: pass "
+            "the scheduler of that optimizer"
         )
-    stand_in = StandIn(native)
-    pointed = list(_with_parts(scheduler))
-    for one in pointed:
-        one.optimizer = stand_in
+    stand_in = StandIn(native, driven)
+    before: list[tuple[Any, str, Any, Any]] = []
+    for one in _with_parts(scheduler, driven, {}):
+        moved = {"optimizer": stand_in} | _far_values(one, native)
+        for name, value in moved.items():
+            before.append((one, name, driven if name == "optimizer" else getattr(one, name), value))
+            setattr(one, name, value)
 
     def undo() -> None:
-        for one in pointed:
-            if one.optimizer is stand_in:  # else a later pilot has it
-                one.optimizer = native.optimizer
+        for one, name, old, new in before:
+            if getattr(one, name) is new:  # else a later pilot has it
+                setattr(one, name, old)
 
     return undo
 
 
-def _with_parts(scheduler: Any) -> Iterator[Any]:
-    yield scheduler
-    for part in getattr(scheduler, "_schedulers", ()):
-        yield from _with_parts(part)
+def driven_by(scheduler: Any) -> Any:
+    """The optimizer that a scheduler drives; None where it has none."""
+    optimizer = getattr(scheduler, "optimizer", None)
+    # Of a pilot that was never closed, as in a notebook.
+    return optimizer.real if isinstance(optimizer, StandIn) else optimizer
+
+
+def _with_parts(scheduler: Any, optimizer: Any, found: dict[int, Any]) -> Iterable[Any]:
+    """The scheduler and, whatever their attributes are called, those that it is composed of."""
+    if id(scheduler) not in found and driven_by(scheduler) is optimizer:
+        found[id(scheduler)] = scheduler
+        for value in vars(scheduler).values():
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if hasattr(part, "optimizer"):
+                    _with_parts(part, optimizer, found)
+    return found.values()
+
+
+def _far_values(scheduler: Any, native: NativeLRs) -> dict[str, list[Any]]:
+    """Lists of a scheduler that hold tensors on a device, such as `base_lrs`, on the host."""
+    lists = {name: value for name, value in vars(scheduler).items() if isinstance(value, list)}
+    near = {name: [native.on_host(one) for one in value] for name, value in lists.items()}
+    return {
+        name: near[name] for name, value in lists.items() if any(map(_differs, near[name], value))
+    }
+
+
+def _differs(one: Any, other: Any) -> bool:
+    return one is not other

@@ -15,6 +15,7 @@ from lrpilot.client.base import Transport
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Bounds
 from lrpilot.run import RunInfo, default_name, new_attempt
+from lrpilot.torch.checks import optimizers_of
 from lrpilot.torch.losses import TorchLosses
 from lrpilot.torch.ranks import rank_and_world
 from lrpilot.torch.state import Stateful
@@ -68,7 +69,7 @@ class Options:
 
     def build(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
         model: torch.nn.Module | None,
         *,
         schedulers: Sequence[Any] = (),
@@ -82,8 +83,8 @@ class Options:
         observing with several ranks, or without `controls`.
 
         Raises:
-            TypeError: the optimizer, model or a stateful object is of the wrong kind.
-            ValueError: the optimizer cannot be controlled, or bounds, address or token cannot be.
+            TypeError: an optimizer, the model or a stateful object is of the wrong kind.
+            ValueError: an optimizer cannot be controlled, or bounds, address or token cannot be.
         """
         rank, world = rank_and_world()
         inert = self.mode == "off" or os.environ.get("LRPILOT", "").lower() == "off" or rank > 0
@@ -93,13 +94,15 @@ class Options:
         info = self._info(
             world, fingerprint(optimizer, model), observe=not controls, scheduled=bool(schedulers)
         )
+        writes = controls and info.acts and not inert
         trainer = TorchTrainer(
             optimizer,
             model,
             # A pilot that writes no LR has no business between a scheduler and its optimizer.
-            schedulers=schedulers if controls and info.acts and not inert else (),
+            schedulers=schedulers if writes else (),
             stateful=stateful,
             request_stop=request_stop,
+            writes=writes,
         )
         self._bounds(trainer.base_lrs[0])  # a wrong one is told before anybody is waited for
         began = time.monotonic()
@@ -142,9 +145,15 @@ class Options:
         return agent
 
 
-def fingerprint(optimizer: torch.optim.Optimizer, model: torch.nn.Module | None) -> str:
+def fingerprint(
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    model: torch.nn.Module | None,
+) -> str:
     """What kind of job this is: names and counts, never data or weights."""
-    if not isinstance(optimizer, torch.optim.Optimizer):
+    optimizers = optimizers_of(optimizer)
+    if not all(isinstance(one, torch.optim.Optimizer) for one in optimizers):
         return ""  # refused with a reason when the trainer is made
-    count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-    return f"{type(model).__name__}/{type(optimizer).__name__}/{count}"
+    groups = [group for one in optimizers for group in one.param_groups]
+    count = sum(p.numel() for group in groups for p in group["params"])
+    names = "+".join(type(one).__name__ for one in optimizers)
+    return f"{type(model).__name__}/{names}/{count}"

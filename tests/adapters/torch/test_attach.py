@@ -62,15 +62,6 @@ def test_an_address_that_cannot_be_is_refused_at_once(model: nn.Module, address:
         lrpilot.attach(sgd(model), model=model, address=address)
 
 
-@pytest.mark.parametrize("name", ["LBFGS", "ASGD", "Rprop"])
-def test_an_optimizer_that_cannot_be_controlled_is_refused_with_what_to_use(
-    model: nn.Module, daemon: FakeDaemon, name: str
-) -> None:
-    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=f"{name} is not supported: .*use"):
-        lrpilot.attach(optimizer, model=model)
-
-
 def test_arguments_of_the_wrong_kind_are_type_errors(model: nn.Module, daemon: FakeDaemon) -> None:
     with pytest.raises(TypeError, match="optimizer is a str"):
         lrpilot.attach("adam", model=model)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from lrpilot.testing import FakeDaemon
 from lrpilot.torch.losses import TorchLosses
 from lrpilot.torch.trainer import TorchTrainer
 from lrpilot_proto.v1 import model_pb2, session_pb2
+from support.schedules import SCHEDULERS
 
 LR = 0.1
 
@@ -349,7 +349,7 @@ def test_a_fault_in_the_step_itself_leaves_the_loop_alone(monkeypatch: pytest.Mo
     loop.pilot.close()
 
 
-@pytest.mark.parametrize("scheduler", [None, "exponential"])
+@pytest.mark.parametrize("scheduler", [None, "ExponentialLR"])
 def test_a_group_added_after_attach_keeps_its_own_lr(scheduler: str | None) -> None:
     loop = Loop(scheduler=SCHEDULERS[scheduler] if scheduler else None)
     loop.train(2)
@@ -382,7 +382,7 @@ def test_no_memory_for_a_snapshot_is_told_and_training_goes_on(
 
 @pytest.mark.parametrize("first", ["scheduler", "pilot"])
 def test_a_sample_has_the_lr_its_step_ran_at_whoever_is_called_first(first: str) -> None:
-    loop = Loop(scheduler=SCHEDULERS["exponential"])
+    loop = Loop(scheduler=SCHEDULERS["ExponentialLR"])
     assert loop.scheduler is not None
     ran_at = []
     for k in range(6):
@@ -394,68 +394,6 @@ def test_a_sample_has_the_lr_its_step_ran_at_whoever_is_called_first(first: str)
         for call in calls if first == "scheduler" else reversed(calls):
             call()
     assert [item[6][0] for item in loop.daemon.items] == ran_at
-
-
-SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
-    "step": lambda o: torch.optim.lr_scheduler.StepLR(o, 5, 0.7),
-    "multistep": lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [3, 9], 0.5),
-    "exponential": lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.97),
-    "cosine": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 30),
-    "warm restarts": lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 7),
-    "linear": lambda o: torch.optim.lr_scheduler.LinearLR(o, 0.1, total_iters=10),
-    "constant": lambda o: torch.optim.lr_scheduler.ConstantLR(o, 0.3, total_iters=6),
-    "polynomial": lambda o: torch.optim.lr_scheduler.PolynomialLR(o, 30),
-    "lambda": lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda k: 0.95**k),
-    "multiplicative": lambda o: torch.optim.lr_scheduler.MultiplicativeLR(o, lambda k: 0.98),
-    "one cycle": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, LR, total_steps=60),
-    "cyclic": lambda o: torch.optim.lr_scheduler.CyclicLR(o, LR / 10, LR, step_size_up=6),
-    "sequential": lambda o: torch.optim.lr_scheduler.SequentialLR(
-        o,
-        [
-            torch.optim.lr_scheduler.LinearLR(o, 0.1, total_iters=5),
-            torch.optim.lr_scheduler.CosineAnnealingLR(o, 25),
-        ],
-        [5],
-    ),
-    "chained": lambda o: torch.optim.lr_scheduler.ChainedScheduler(
-        [
-            torch.optim.lr_scheduler.ExponentialLR(o, 0.99),
-            torch.optim.lr_scheduler.LinearLR(o, 0.2, total_iters=8),
-        ],
-        o,
-    ),
-}
-
-
-def native_curve(name: str, steps: int) -> list[float]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SequentialLR warns of its own doing
-        loop = Loop(mode="observe", scheduler=SCHEDULERS[name])
-        seen = []
-        for _ in range(steps):
-            loop.train()
-            seen.append(loop.optimizer.param_groups[0]["lr"])
-    return seen
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_an_override_leaves_no_trace_on_the_native_curve(name: str) -> None:
-    native = native_curve(name, 24)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loop = Loop(scheduler=SCHEDULERS[name])
-    seen = []
-    for k in range(24):
-        if k == 5:
-            loop.daemon.decide(cut(0.5))
-        if k == 15:
-            loop.daemon.decide(model_pb2.Decision(id=2, action="ACTION_RELEASE", release=True))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loop.train()
-        seen.append(loop.pilot.lrs[0])
-    assert seen[:5] + seen[15:] == native[:5] + native[15:]
-    assert seen[5:15] == pytest.approx([max(lr * 0.5, LR * 1e-4) for lr in native[5:15]])
 
 
 def test_a_foreign_scheduler_is_reported_once_and_still_followed() -> None:
@@ -506,12 +444,12 @@ def test_without_a_plan_the_users_own_writes_are_native() -> None:
 
 
 def test_a_checkpoint_carries_step_branch_plan_and_native_lr() -> None:
-    loop = Loop(scheduler=SCHEDULERS["exponential"])
+    loop = Loop(scheduler=SCHEDULERS["ExponentialLR"])
     loop.train(3)
     loop.daemon.decide(rollback(1, 0.5))
     loop.train(2)
     state = json.loads(json.dumps(loop.pilot.state_dict()))
-    resumed = Loop(scheduler=SCHEDULERS["exponential"], state=state)
+    resumed = Loop(scheduler=SCHEDULERS["ExponentialLR"], state=state)
     assert resumed.pilot.step_count == 5
     assert resumed.pilot.lrs == loop.pilot.lrs
     resumed.train()
@@ -648,9 +586,9 @@ def test_a_tensor_lr_under_a_plan_is_nobody_elses_writing() -> None:
 
 def test_an_optimizer_loaded_after_attach_brings_its_lr(tmp_path: Any) -> None:
     """LRPilot adopted in the middle of a run: there is no state of a pilot yet."""
-    old = Loop(mode="observe", scheduler=SCHEDULERS["step"])
+    old = Loop(mode="observe", scheduler=SCHEDULERS["StepLR"])
     old.train(7)
-    loop = Loop(scheduler=SCHEDULERS["step"])
+    loop = Loop(scheduler=SCHEDULERS["StepLR"])
     loop.optimizer.load_state_dict(old.optimizer.state_dict())
     loop.scheduler.load_state_dict(old.scheduler.state_dict())
     for one in (old, loop):

@@ -9,7 +9,9 @@ from torch import nn
 from lrpilot.testing import Rig, TrainerContract
 from lrpilot.torch.trainer import TorchTrainer
 
-OPTIMIZERS: dict[str, Callable[[list[dict[str, object]]], torch.optim.Optimizer]] = {
+Make = Callable[[list[dict[str, object]]], torch.optim.Optimizer | list[torch.optim.Optimizer]]
+
+OPTIMIZERS: dict[str, Make] = {
     "sgd": lambda groups: torch.optim.SGD(groups),
     "sgd-momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
     "sgd-nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
@@ -20,10 +22,11 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, object]]], torch.optim.Optimizer]
     "adamw": lambda groups: torch.optim.AdamW(groups),
     "rmsprop": lambda groups: torch.optim.RMSprop(groups, momentum=0.5),
     "adagrad": lambda groups: torch.optim.Adagrad(groups),
+    "two optimizers": lambda groups: [torch.optim.AdamW(groups[:1]), torch.optim.SGD(groups[1:])],
 }
 
 
-def build(make: Callable[[list[dict[str, object]]], torch.optim.Optimizer]) -> Rig:
+def build(make: Make) -> Rig:
     torch.manual_seed(3)
     body = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3))
     model = nn.Sequential(body, nn.Linear(16, 1))
@@ -33,16 +36,19 @@ def build(make: Callable[[list[dict[str, object]]], torch.optim.Optimizer]) -> R
             {"params": list(model[1].parameters()), "lr": 0.05, "name": "head"},
         ]
     )
+    optimizers = optimizer if isinstance(optimizer, list) else [optimizer]
     data = torch.Generator().manual_seed(5)
     batches = [torch.randn(12, 8, generator=data) for _ in range(80)]
     asked: list[bool] = []
 
     def step(i: int) -> float:
         x = batches[i]
-        optimizer.zero_grad()
+        for one in optimizers:
+            one.zero_grad()
         loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
         loss.backward()
-        optimizer.step()
+        for one in optimizers:
+            one.step()
         return loss.item()
 
     trainer = TorchTrainer(optimizer, model, request_stop=lambda: asked.append(True))
