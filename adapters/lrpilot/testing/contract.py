@@ -26,6 +26,16 @@ class TrainerContract(ProgramContract):
         trainer.set_lrs([lr * 0.3 for lr in native])
         assert trainer.get_native_lrs() == native
 
+    def test_groups_that_are_left_alone_are_not_counted(self) -> None:
+        trainer = self.rig().trainer
+        first, lr = trainer.group_names[0], trainer.get_lrs()[0]
+        trainer.restrict([first])
+        assert list(trainer.group_names) == [first]
+        trainer.set_lrs([lr * 0.3])
+        assert trainer.get_lrs() == [lr * 0.3]
+        assert trainer.get_native_lrs() == [lr]
+        assert len(trainer.base_lrs) == 1
+
     def test_an_lr_that_was_written_is_the_one_that_trains(self) -> None:
         moved = self.rig()
         trained = [moved.step(0), moved.step(1)]

@@ -46,8 +46,7 @@ def optimizers_of(optimizer: Any) -> list[Any]:
 
 def _check_optimizer(optimizer: Any) -> None:
     name = type(optimizer).__name__
-    modes = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
-    if modes or "schedulefree" in _modules(optimizer):
+    if _is_schedule_free(optimizer):
         raise ValueError(
             f"{name} is schedule-free: it makes its own schedule, which LRPilot would break; "
             "use its plain form, such as torch.optim.AdamW"
@@ -71,6 +70,10 @@ def _check_optimizer(optimizer: Any) -> None:
             raise ValueError(f"{name}: param group {i} has lr {lr!r}: a finite LR >= 0 is needed")
 
 
-def _modules(optimizer: Any) -> set[str]:
-    """The packages that an optimizer's classes come from."""
-    return {kind.__module__.partition(".")[0] for kind in type(optimizer).__mro__}
+def _is_schedule_free(optimizer: Any) -> bool:
+    inner = getattr(optimizer, "optimizer", None)
+    if isinstance(inner, torch.optim.Optimizer):  # Accelerate's wrapper has the modes for all
+        return _is_schedule_free(inner)
+    packages = {kind.__module__.partition(".")[0] for kind in type(optimizer).__mro__}
+    modes = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+    return modes or "schedulefree" in packages

@@ -42,6 +42,11 @@ class NativeLRs:
         ]
 
     @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Whose groups they are."""
+        return list({id(group.optimizer): group.optimizer for group in self._groups}.values())
+
+    @property
     def values(self) -> list[float]:
         """The native LRs."""
         return [lr if type(lr) is float else float(lr) for lr in self._lrs]
@@ -191,15 +196,13 @@ class StandIn:
         setattr(self.real, name, value)
 
 
-def point_at(
-    scheduler: Any, native: NativeLRs, optimizers: Sequence[torch.optim.Optimizer]
-) -> Callable[[], None]:
+def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
     """Point a scheduler, and those it is composed of, at a stand-in; returns how to undo it.
 
     Raises:
         ValueError: the scheduler drives none of the optimizers.
     """
-    driven = driven_by(scheduler)
+    driven, optimizers = driven_by(scheduler), native.optimizers
     if not any(driven is optimizer for optimizer in optimizers):
         which = "the optimizer that was" if len(optimizers) == 1 else "any optimizer that was"
         raise ValueError(

@@ -1,7 +1,6 @@
 """The trainer port for torch optimizers and a model."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -54,11 +53,11 @@ class TorchTrainer:
             hook = one.register_load_state_dict_post_hook(self._native.loaded)
             self._undo.append(hook.remove)
         for scheduler in schedulers:
-            self._undo.append(point_at(scheduler, self._native, optimizers))
+            self._undo.append(point_at(scheduler, self._native))
         if schedulers:  # they may step before the pilot does: note what the step itself ran at
             self.used_lrs = self.get_lrs()
             for one in optimizers:
-                hook = one.register_step_post_hook(partial(self._stepped, one))
+                hook = one.register_step_post_hook(self._stepped)
                 self._undo.append(hook.remove)
         self._slots: list[TrainingState] = []
         if model is not None:
