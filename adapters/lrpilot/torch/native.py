@@ -72,13 +72,17 @@ class NativeLRs:
         self._groups[number].lr = self.write(number, native)
 
     def loaded(self, optimizer: torch.optim.Optimizer) -> None:
-        """An optimizer's state was loaded: its LRs are native, unless a plan scales them."""
+        """An optimizer's state was loaded: its LRs are native, unless a plan scales them.
+
+        Those of a plan are written anew: whether the state was saved under it nobody can tell.
+        """
         groups = [(i, g) for i, g in enumerate(self._groups) if g.optimizer is optimizer]
-        for _, group in groups:
+        planned = any(self.write(i, native) != native for i, native in enumerate(self.values))
+        for number, group in groups:
             group.loaded()
-        native = self.values
-        if all(self.write(number, lr) == lr for number, lr in enumerate(native)):
-            for number, group in groups:
+            if planned:
+                self.apply(number)
+            else:
                 self._keep(number, group.lr)
 
     def groups_of(self, optimizer: torch.optim.Optimizer) -> list[Any]:
@@ -210,6 +214,9 @@ def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
             "the scheduler of that optimizer"
         )
     stand_in = StandIn(native, driven)
+    for group in stand_in.param_groups:  # such as `initial_lr`: copied now, not in a step
+        for value in group.values():
+            native.on_host(value)
     before: list[tuple[Any, str, Any, Any]] = []
     for one in _with_parts(scheduler, driven, {}):
         moved = {"optimizer": stand_in} | _far_values(one, native)

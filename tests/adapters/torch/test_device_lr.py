@@ -33,6 +33,9 @@ class Far(Tensor):
     reads: list[str] = []  # noqa: RUF012
     watched = False
 
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return self.clone()
+
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", str(func))
