@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
+from torch.utils.data import DataLoader
 
 from lrpilot.lightning import LRControllerCallback
 from lrpilot.testing import FakeDaemon
@@ -61,14 +62,13 @@ class Module(pl.LightningModule):
 
 
 class Saver(pl.Callback):
-    """Saves a checkpoint between two steps."""
+    """Saves a checkpoint after the last step, once a scheduler that follows a metric was told."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == SAVED:
-            trainer.save_checkpoint(self.path)
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.path)
 
 
 def sgd(net: torch.nn.Sequential) -> torch.optim.Optimizer:
@@ -107,23 +107,22 @@ def test_a_fit_with_an_override_keeps_the_native_curve(
         daemon = FakeDaemon()
         monkeypatch.setattr(Options, "_connect", lambda _, daemon=daemon: daemon)
         module = Module(name, daemon)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
         trainer = pl.Trainer(
             max_steps=until,
             accelerator="cpu",
-            plugins=MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=4.0)),
-            callbacks=[
-                LRControllerCallback(run="r", min_lr=1e-9, max_lr=10.0),
-                Saver(path),
-            ],
+            plugins=MixedPrecision("16-mixed", "cpu", scaler),
+            callbacks=[Saver(path), LRControllerCallback(run="r", min_lr=1e-9, max_lr=10.0)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
         )
         keywords = {} if resume is None else {"ckpt_path": str(resume), "weights_only": False}
-        trainer.fit(module, [torch.ones(1, 2)] * STEPS, **keywords)
+        trainer.fit(module, DataLoader(torch.ones(STEPS, 2)), **keywords)
         seen += module.seen
         assert len(daemon.receipts) == 1
+        assert scaler.get_scale() < 4.0  # a step was skipped, in the first fit
 
     expected = native(name)
     assert len(seen) == STEPS
