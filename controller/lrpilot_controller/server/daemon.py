@@ -1,7 +1,6 @@
 """The daemon process: journal, engines and gRPC server, from start to a clean end."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from lrpilot_controller.errors import ConfigError, Stopping
 from lrpilot_controller.server.access.gate import Gate
 from lrpilot_controller.server.address import Address, socket_of, sole_owner
 from lrpilot_controller.server.listening import bind, make_server
+from lrpilot_controller.server.memory import settle_in
 from lrpilot_controller.server.parts import Parts, assemble
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.upkeep import keep_up
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 1.0
 SETTLE_S = 3.0  # for hundreds of sessions to be recorded as lost, and their states kept
-GC_THRESHOLD = 20_000, 20, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ async def serve(options: DaemonOptions) -> None:
         DaemonExists: another daemon holds the journal or the address.
         JournalError: the journal cannot be used.
     """
-    _collect_seldom()
+    settle_in()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,14 +108,6 @@ async def _serve(
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait([lingering, stop], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping: %s", "asked to" if stop.done() else "no session left")
-
-
-def _collect_seldom() -> None:
-    """Let Python look for cycles less often: samples make none, and a look at what hundreds of runs
-    hold costs a tenth of the time and delays everybody."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
 
 
 async def _stop(server: grpc.aio.Server, parts: Parts) -> None:

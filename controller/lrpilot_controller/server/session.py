@@ -69,12 +69,21 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self, request_iterator: AsyncIterator[session_pb2.TrainerMessage], context: Context
     ) -> None:
         """Carry one session to its end."""
+        if refusal := await self._refusal(request_iterator, context):
+            # Not where the session and its error are at hand: gRPC keeps the frames of an aborted
+            # call until a full garbage collection, and all that they hold.
+            await context.abort(*refusal)
+
+    async def _refusal(
+        self, requests: AsyncIterator[session_pb2.TrainerMessage], context: Context
+    ) -> tuple[grpc.StatusCode, str] | None:
+        """Carry one session to its end; why it was refused, if it was."""
         who, name = current.get(), "?"
         try:
             with self._door.session(who) as meter:
                 session = _Session(self._runs, context, meter, self._pace)
                 try:
-                    await self._carry(session, request_iterator)
+                    await self._carry(session, requests)
                 finally:
                     name = session.name
         except (LRPilotError, DecodeError) as error:
@@ -82,7 +91,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             self._runs.tally.sessions_refused[code.name] += 1
             text = f"session of {name} ({who.name}) refused: {words}"
             self._refusals.info(f"{who.name} {code}", text)
-            await context.abort(code, words)
+            error.__traceback__ = None  # its frames hold the session's tasks, and these hold it
+            return code, words
+        return None
 
     async def _carry(
         self, session: "_Session", requests: AsyncIterator[session_pb2.TrainerMessage]
