@@ -5,7 +5,7 @@ I/O, takes no contended lock and never raises for a fault of the controller: wha
 there, training goes on with the plan in force.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from lrpilot.attempt import Attempt
@@ -63,6 +63,37 @@ class Pilot(Attempt):
             raise
         except Exception as error:
             rates.step = k + 1
+            self._give_up(error)
+
+    def count(self, steps: int) -> None:
+        """Count optimizer steps whose loss is not known; the plan in force moves on with them.
+
+        An open program ends before: it needs the loss of each of its steps.
+
+        Args:
+            steps: how many were made since the last `step` or `count`.
+        """
+        line, rates = self._line, self._rates
+        if line is None or self._control is None:
+            rates.step += steps
+            return
+        try:
+            self._control.give_up()
+            rates.read()
+            rates.step += steps
+            if rates.plan is not None:
+                rates.write()
+        except Exception as error:
+            self._give_up(error)
+
+    def set_native(self, lrs: Sequence[float]) -> None:
+        """Take these for the native LRs, one per param group; the plan in force scales them.
+
+        For adapters whose framework moves the native LRs itself.
+        """
+        try:
+            self._rates.set_native(lrs)
+        except Exception as error:
             self._give_up(error)
 
     def validate(self, value: Any) -> None:

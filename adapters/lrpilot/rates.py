@@ -66,6 +66,11 @@ class Rates:
         self.plan = plan
         self.write()
 
+    def set_native(self, lrs: Sequence[float]) -> None:
+        """Take these for the native LRs, and write what follows from them."""
+        self._trainer.set_native_lrs(lrs)
+        self.write()
+
     def advance(self) -> None:
         """Write the LRs of this step, if the plan's curve is still moving."""
         if self.plan is not None and self.step <= self.plan.moves_until:

@@ -87,7 +87,7 @@ class Options:
             ValueError: an optimizer cannot be controlled, or bounds, address or token cannot be.
         """
         rank, world = rank_and_world()
-        inert = self.mode == "off" or os.environ.get("LRPILOT", "").lower() == "off" or rank > 0
+        inert = self._off or rank > 0
         if world > 1 and not inert:
             log.warning("LRPilot: %d ranks: this version observes them and writes nothing", world)
         controls = controls and world <= 1
@@ -110,6 +110,29 @@ class Options:
         waited = time.monotonic() - began
         losses = TorchLosses()
         return Pilot(trainer, transport, info, losses, self._bounds, self.connect_timeout, waited)
+
+    def check(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: torch.nn.Module | None,
+        *,
+        schedulers: Sequence[Any] = (),
+        stateful: Sequence[Stateful] = (),
+    ) -> None:
+        """See that `build` will work, without looking for a daemon.
+
+        Raises:
+            TypeError, ValueError: as `build`.
+        """
+        trainer = TorchTrainer(optimizer, model, schedulers=schedulers, stateful=stateful)
+        trainer.detach()
+        self._bounds(trainer.base_lrs[0])
+        if not self._off:
+            Agent(self.address, token=self.token)
+
+    @property
+    def _off(self) -> bool:
+        return self.mode == "off" or os.environ.get("LRPILOT", "").lower() == "off"
 
     def _info(
         self, world: int, job: str, *, observe: bool = False, scheduled: bool = False
