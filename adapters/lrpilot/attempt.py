@@ -74,16 +74,21 @@ class Attempt:
 
     # -- its beginning and its end
 
-    def start(self) -> None:
+    def start(self, *, late: bool = False) -> None:
         """Take the snapshot of the state that the run starts with, and begin a search if wanted.
 
         Adapters call it before the first optimizer step, once its batch was fetched. Waits for
         a search's first program, at most what is left of `connect_timeout`.
+
+        Args:
+            late: an update was made before; the snapshot waits for its proof then, as later ones.
         """
         line, control = self._line, self._control
         if line is None or control is None or self._started:
             return
         self._started = True
+        if self._snapshots is not None:
+            self._snapshots.start_lost = late
         try:
             control.helm.take()
             if self._run.search and not control.can_search:  # the snapshot failed
@@ -100,8 +105,8 @@ class Attempt:
         except Exception as error:
             self._give_up(error)
 
-    def on_open(self, release: Callable[[], None]) -> None:
-        """Call `release` at the first step, or at the end where none was made."""
+    def on_close(self, release: Callable[[], None]) -> None:
+        """Call `release` at the end."""
         self._release = release
 
     def close(self, reason: str = "finished") -> None:
@@ -202,7 +207,8 @@ class Attempt:
     def _begin(self, line: Line) -> None:
         """The first step was made: the session opens, unless a search opened it before."""
         self._begun = True
-        self._release()
+        if not self._started:  # no hook ran, as where a captured graph is replayed
+            self.start(late=True)
         if not self._opened:
             self._open(line)
 

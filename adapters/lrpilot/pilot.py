@@ -111,8 +111,8 @@ class Pilot(Attempt):
             program = 0 if control.runner.own_weights else stamp.program
             row = (line.next_seq(), rates.step, stamp.branch, program, rates.row)
             line.validation(row, number)
-            if not self._begun:
-                self._begin(line)
+            if not self._opened:
+                self._open(line)
         except Exception as error:
             self._give_up(error)
 

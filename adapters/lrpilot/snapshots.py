@@ -22,6 +22,7 @@ class SnapshotKeeper:
         next_step: when `take` is due; infinite while none is.
         seconds: spent on copying so far.
         usable: False once a copy failed.
+        start_lost: whether the first snapshot comes after an update; it waits for its proof then.
 
     Args:
         copy: copies the training state into a slot.
@@ -51,6 +52,7 @@ class SnapshotKeeper:
         self.next_step: float = 0
         self.seconds = 0.0
         self.usable = True
+        self.start_lost = False
 
     @property
     def taken(self) -> int:
@@ -65,7 +67,7 @@ class SnapshotKeeper:
         if self._pending is not None:
             self.next_step = math.inf  # until the daemon has spoken
             return None
-        first = self._proven is None
+        first = self._proven is None and not self.start_lost
         before = self._clock()
         self._copy_to_spare(step)
         now = self._clock()

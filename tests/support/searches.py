@@ -133,7 +133,7 @@ class Search:
             connect_timeout=5.0,
         )
         handle = self.optimizer.register_step_pre_hook(lambda *_: self.pilot.start())
-        self.pilot.on_open(handle.remove)
+        self.pilot.on_close(handle.remove)
         self.through_batches = batches
         self.losses: list[float] = []
         self.seen: list[float] = []  # which batches were trained on

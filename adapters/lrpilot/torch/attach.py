@@ -8,6 +8,7 @@ import torch
 
 from lrpilot.pilot import Pilot
 from lrpilot.torch.checks import optimizers_of
+from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import driven_by
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
@@ -110,12 +111,11 @@ def attach(
 def _start_at_first_step(optimizers: Sequence[torch.optim.Optimizer], pilot: Pilot) -> None:
     """Take the start snapshot just before the first update: whatever the user loads into the
     model or the optimizers after attach is in it."""
-
-    # Removed by the pilot: a hook that removes itself breaks the optimizer's iteration over hooks.
-    handles = [one.register_step_pre_hook(lambda *_: pilot.start()) for one in optimizers]
+    hook = untraced(lambda _: pilot.start())
+    handles = [one.register_step_pre_hook(hook) for one in optimizers]
 
     def remove() -> None:
         for handle in handles:
             handle.remove()
 
-    pilot.on_open(remove)
+    pilot.on_close(remove)

@@ -15,6 +15,7 @@ from lrpilot.client.alone import Alone
 from lrpilot.client.base import Transport
 from lrpilot.losses import BadLoss
 from lrpilot.pilot import Pilot
+from lrpilot.torch.hooks import untraced
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
 
@@ -25,7 +26,8 @@ class StepCount:
     def __init__(self) -> None:
         self.made = 0
 
-    def __call__(self, *_: Any) -> None:
+    def one(self, _: torch.optim.Optimizer) -> None:
+        """Another one was made."""
         self.made += 1
 
     def take(self) -> int:
@@ -111,7 +113,7 @@ class LateAttach:
         self._loaded: dict[str, Any] | None = None  # until a step of our own was told
         self._owner = weakref.ref(owner)
         self._goodbye: Any = None
-        hook = optimizer.register_step_post_hook(self._count)
+        hook = optimizer.register_step_post_hook(untraced(self._count.one))
         weakref.finalize(owner, hook.remove).atexit = False
 
     def board(self) -> Pilot:
@@ -132,7 +134,7 @@ class LateAttach:
     def observe(self, loss: Any) -> None:
         """Take in a loss of the step under way, or of the one just made."""
         self._losses.add(loss)
-        self.board().start()
+        self.board().start(late=self._count.made > 0)
 
     def tell(self) -> None:
         """Tell the pilot of the optimizer steps since the last time; it writes the next LR."""

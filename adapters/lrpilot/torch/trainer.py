@@ -7,6 +7,7 @@ import torch
 
 from lrpilot.torch.checks import check
 from lrpilot.torch.groups import groups_of, part
+from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import NativeLRs, Write, point_at
 from lrpilot.torch.state import Stateful, TrainingState
 from lrpilot.trainer import SLOTS
@@ -57,7 +58,7 @@ class TorchTrainer:
         if schedulers:  # they may step before the pilot does: note what the step itself ran at
             self.used_lrs = self.get_lrs()
             for one in optimizers:
-                hook = one.register_step_post_hook(self._stepped)
+                hook = one.register_step_post_hook(untraced(self._stepped))
                 self._undo.append(hook.remove)
         self._slots: list[TrainingState] = []
         if model is not None:
@@ -79,7 +80,7 @@ class TorchTrainer:
         """The LRs that the optimizers have now."""
         return [group.lr for group in self._groups]
 
-    def _stepped(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _stepped(self, optimizer: torch.optim.Optimizer) -> None:
         used = zip(self._groups, self.used_lrs or self.get_lrs(), strict=True)
         self.used_lrs = [g.lr if g.optimizer is optimizer else lr for g, lr in used]
 

@@ -10,6 +10,7 @@ from torch import nn
 import lrpilot
 from lrpilot.testing import FakeDaemon
 from lrpilot.torch.options import Options
+from support.decisions import rollback
 
 
 @pytest.fixture
@@ -164,8 +165,36 @@ def test_hooks_of_others_and_of_a_second_attach_stand_beside_ours(
         pilots[1].step(1.0)
     assert len(called) == 2
     assert [pilot.summary().snapshots for pilot in pilots] == [1, 1]
-    pilots[0].close()
+    for pilot in pilots:
+        pilot.close()
     assert len(optimizer._optimizer_step_pre_hooks) == 1
+    optimizer.step()
+    assert len(called) == 3
+
+
+def test_a_validation_before_the_first_step_leaves_the_start_where_it_is(
+    model: nn.Module, daemon: FakeDaemon
+) -> None:
+    optimizer = sgd(model)
+    with lrpilot.attach(optimizer, model=model) as pilot:
+        pilot.validate(3.0)
+        with torch.no_grad():
+            model.weight.fill_(7.0)  # as a checkpoint that is loaded only now
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+        daemon.decide(rollback(1))
+        pilot.step(1.0)
+        assert torch.equal(model.weight, torch.full((1, 3), 7.0))
+
+
+def test_a_start_that_was_missed_waits_for_its_proof(model: nn.Module, daemon: FakeDaemon) -> None:
+    optimizer = sgd(model)
+    with lrpilot.attach(optimizer, model=model) as pilot:
+        optimizer._optimizer_step_pre_hooks.clear()  # no hook runs where a graph is replayed
+        optimizer.step()
+        pilot.step(1.0)
+    taken = [r.snapshot for r in daemon.reports if r.HasField("snapshot")]
+    assert [(one.step, one.proven) for one in taken] == [(1, False)]
 
 
 def test_a_device_that_fails_at_the_end_hides_nothing(

@@ -101,6 +101,8 @@ def test_a_loss_may_come_after_the_optimizers_step(daemon: FakeDaemon) -> None:
         loop.pilot_lr.observe(float(k))
         loop.scheduler.step()
     assert [(item[2], item[5]) for item in daemon.items] == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    (taken,) = [r.snapshot for r in daemon.reports if r.HasField("snapshot")]
+    assert not taken.proven, "it is not what the run started with"
 
 
 @pytest.mark.parametrize("loss", [torch.ones(2), None, "low", [1.0, 2.0]])
