@@ -15,6 +15,7 @@ from lrpilot.client.alone import Alone
 from lrpilot.client.base import Transport
 from lrpilot.losses import BadLoss
 from lrpilot.pilot import Pilot
+from lrpilot.torch.groups import groups_of
 from lrpilot.torch.hooks import untraced
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
@@ -163,7 +164,7 @@ class LateAttach:
             ValueError: it is of a newer LRPilot, or does not fit this optimizer.
         """
         if state is not None:
-            checkpoint.check(state, len(self._optimizer.param_groups))
+            checkpoint.check(state, [group.name for group in groups_of([self._optimizer])])
         self.close()
         self.pilot = None
         self._count.take()
