@@ -57,6 +57,8 @@ def why_no_search(run: RunInfo, control: Control) -> str:
         return f"{run.world_size} ranks are only observed"
     if not run.acts:
         return f"mode={run.mode!r} writes nothing"
+    if control.helm.rates.base_lrs[0] <= 0:
+        return "the first param group's LR is 0, and all others are searched by their ratio to it"
     if not control.can_search:
         return "without snapshots of the model there is no state to come back to"
     return ""

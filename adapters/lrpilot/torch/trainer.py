@@ -1,5 +1,6 @@
 """The trainer port for torch optimizers and a model."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import NativeLRs, Write, point_at
 from lrpilot.torch.state import Stateful, TrainingState
 from lrpilot.trainer import SLOTS
+
+log = logging.getLogger("lrpilot")
 
 
 class TorchTrainer:
@@ -42,13 +45,14 @@ class TorchTrainer:
         request_stop: Callable[[], None] = lambda: None,
         writes: bool = True,
     ) -> None:
-        optimizers = check(optimizer, model, stateful)
+        self._optimizers = optimizers = check(optimizer, model, stateful)
         self._groups = groups_of(optimizers)
         if writes:
             part(self._groups)
         self._native = NativeLRs(self._groups)
         self._request_stop = request_stop
         self._undo: list[Callable[[], None]] = []
+        self._told = 0  # groups that the user was told of, because they are left alone
         self.used_lrs: list[float] | None = None
         for one in optimizers if writes else ():
             hook = one.register_load_state_dict_post_hook(self._native.loaded)
@@ -88,6 +92,14 @@ class TorchTrainer:
         """Write the LRs; groups that were added since attach keep theirs."""
         for group, lr in zip(self._groups, lrs, strict=True):
             group.lr = lr
+        others = sum(len(one.param_groups) for one in self._optimizers) - len(self._groups)
+        if others > self._told:
+            self._told = others
+            log.warning(
+                "LRPilot: %d param group(s) were added since the run began: no decision moves "
+                "their LR, which stays the scheduler's or your own",
+                others,
+            )
         if self.used_lrs is not None:  # by a step that is skipped, as by a GradScaler
             self.used_lrs = self.get_lrs()
 

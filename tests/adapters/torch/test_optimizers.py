@@ -195,6 +195,26 @@ def test_a_restored_state_trains_on_to_the_last_bit(case: tuple[str, str, str], 
     assert same(job.weights, weights)
 
 
+@pytest.mark.parametrize("start", [0, 3])
+def test_an_estimate_in_a_param_group_is_restored(start: int) -> None:
+    prodigyopt = pytest.importorskip("prodigyopt")
+    job = Job("SGD")
+    job.optimizer = prodigyopt.Prodigy(job.model.parameters(), lr=1.0, d0=1e-3)
+    trainer = TorchTrainer(job.optimizer, job.model)
+    for _ in range(start):
+        job.update()
+    trainer.snapshot(0)
+    losses = [job.update() for _ in range(8)]
+    (group,) = job.optimizer.param_groups
+    estimate = group["d"]
+    group["lr"] = 0.5
+    trainer.restore(0, rng=True)
+    assert group["d"] < estimate
+    assert group["lr"] == 0.5  # a setting, which a restore leaves alone
+    group["lr"], job.k = 1.0, start
+    assert [job.update() for _ in range(8)] == losses
+
+
 # -- LRs that are tensors
 
 

@@ -4,7 +4,9 @@ What is asked for in each case is the same: wherever LRPilot has let go, the LRs
 bit, those of the same scheduler on the same optimizer without LRPilot.
 """
 
+import copy
 import io
+import pickle
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -256,7 +258,9 @@ def test_betas_stay_the_schedulers_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["StepLR", "ExponentialLR", "ReduceLROnPlateau"])
-def test_a_group_added_in_mid_run_keeps_its_own_native_lr(name: str) -> None:
+def test_a_group_added_in_mid_run_keeps_its_own_native_lr(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     native, loop = Loop(name, attach=False), Loop(name)
     for k in range(STEPS):
         if k == BEGINS:
@@ -273,6 +277,8 @@ def test_a_group_added_in_mid_run_keeps_its_own_native_lr(name: str) -> None:
             assert ours == theirs
         else:
             assert ours[:2] == pytest.approx([FACTOR * lr for lr in theirs[:2]])
+    (told,) = [text for text in caplog.messages if "param group" in text]
+    assert "1 param group(s) were added since the run began: no decision moves their LR" in told
 
 
 def test_a_group_at_0_stays_at_0_under_either_plan() -> None:
@@ -291,10 +297,26 @@ def test_a_group_at_0_stays_at_0_under_either_plan() -> None:
         assert loop.step()[1] == 0
 
 
-def test_a_scheduler_under_a_pilot_can_be_copied_and_read() -> None:
-    import copy
-    import pickle
+def test_no_lr_is_searched_by_its_ratio_to_0() -> None:
+    model = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in LRS)
+    optimizer = torch.optim.SGD(
+        [
+            {"params": list(part.parameters()), "lr": lr}
+            for part, lr in zip(model, (0.0, 0.1), strict=True)
+        ]
+    )
+    daemon = FakeDaemon(searches=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Options, "_connect", lambda _: daemon)
+        pilot = lrpilot.attach(optimizer, model=model, search=True)
+    pilot.step(1.0)
+    assert daemon.hello is not None
+    assert not daemon.hello.search
+    (notice,) = [r.notice.text for r in daemon.reports if r.WhichOneof("body") == "notice"]
+    assert "no search: the first param group's LR is 0" in notice
 
+
+def test_a_scheduler_under_a_pilot_can_be_copied_and_read() -> None:
     loop, native = Loop("nested", "tensor LR"), Loop("nested", "tensor LR", attach=False)
     loop.daemon.decide(decision("SCALE"))
     for _ in range(3):

@@ -11,6 +11,7 @@ from lrpilot.pilot import Pilot
 from lrpilot.testing import FakeDaemon
 from lrpilot.torch.options import Options
 from lrpilot_proto.v1 import model_pb2
+from support.loopback import Loopback
 
 LRS = (0.1, 0.02)
 
@@ -223,3 +224,33 @@ def test_what_cannot_be_controlled_is_refused_inside_a_sequence(daemon: FakeDaem
     ):
         with pytest.raises(error, match=text):
             lrpilot.attach(optimizers, model=loop.model)  # type: ignore[arg-type]
+
+
+def test_a_search_finds_one_factor_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder and a decoder, from LRs that are four orders of magnitude too low."""
+    line, steps = Loopback(), 300
+    monkeypatch.setattr(Options, "_connect", lambda _: line)
+    torch.manual_seed(0)
+    encoder, decoder = torch.nn.Linear(8, 8), torch.nn.Linear(8, 1)
+    optimizers = [
+        torch.optim.SGD(encoder.parameters(), lr=1e-6),
+        torch.optim.SGD(decoder.parameters(), lr=2e-6),
+    ]
+    inputs = torch.randn(64, 8)
+    targets = inputs @ torch.randn(8, 1)
+    losses = []
+    model = torch.nn.ModuleList([encoder, decoder])
+    with lrpilot.attach(optimizers, model=model, total_steps=steps, search=True) as pilot:
+        for rows in pilot.batches(torch.randint(0, 64, (steps, 16))):
+            loss = (decoder(encoder(inputs[rows])) - targets[rows]).square().mean()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            pilot.step(loss)
+            losses.append(loss.item())
+            assert pilot.lrs[1] == pytest.approx(2 * pilot.lrs[0])
+    assert pilot.summary().programs > 3
+    assert not pilot.searching
+    assert losses[-1] < 0.05 * losses[0]
