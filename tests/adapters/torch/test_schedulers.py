@@ -13,11 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.optim import lr_scheduler
 
 import lrpilot
 from lrpilot.pilot import Pilot
+from lrpilot.plan import Bounds, Plan
+from lrpilot.rates import Rates
 from lrpilot.testing import FakeDaemon
 from lrpilot.torch.options import Options
+from lrpilot.torch.trainer import TorchTrainer
 from lrpilot_proto.v1 import model_pb2
 from support import schedules
 from support.schedules import CYCLES_MOMENTUM, MAX_LR, SCHEDULERS
@@ -110,8 +116,9 @@ class Loop:
         return loaded
 
 
-def decision(kind: str, number: int = 1) -> model_pb2.Decision:
-    value = FACTOR if kind == "SCALE" else LR
+def decision(kind: str, number: int = 1, value: float | None = None) -> model_pb2.Decision:
+    if value is None:
+        value = FACTOR if kind == "SCALE" else LR
     segment = model_pb2.Segment(
         shape="SHAPE_CONSTANT", start=0, end=1, start_value=value, end_value=value
     )
@@ -155,6 +162,37 @@ def test_an_override_leaves_no_trace_on_the_native_curve(name: str, plan: str, k
     loop.pilot.close()
     assert loop.scheduler.optimizer is loop.optimizer
     assert loop.step() == native.step()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    moves=st.lists(
+        st.tuples(st.floats(0.3, 1.7), st.none() | st.floats(1e-3, 3.0)), min_size=1, max_size=12
+    ),
+    kind=st.sampled_from(list(KINDS)),
+)
+def test_whatever_was_decided_a_release_is_exact(
+    moves: list[tuple[float, float | None]], kind: str
+) -> None:
+    def multiplied(optimizer: torch.optim.Optimizer) -> Any:
+        return lr_scheduler.MultiplicativeLR(optimizer, lambda k: moves[k - 1][0])
+
+    groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": lr} for lr in LRS]
+    ours, plain = KINDS[kind](groups), KINDS[kind]([dict(group) for group in groups])
+    scheduler, native = multiplied(ours), multiplied(plain)
+    rates = Rates(
+        TorchTrainer(ours, None, schedulers=[scheduler]),
+        Bounds(0.0, 1e3),
+        lambda text: pytest.fail(text),
+    )
+    for _, factor in moves:
+        plan = None if factor is None else decision("SCALE", value=factor).plan
+        rates.follow(plan and Plan(plan, rates.bounds, rates.base_lrs))
+        scheduler.step()
+        native.step()
+        rates.read()
+    rates.follow(None)
+    assert rates.read() == tuple(float(group["lr"]) for group in plain.param_groups)
 
 
 @pytest.mark.parametrize("schedule", ["schedule goes on", "schedule waits"])
