@@ -13,6 +13,7 @@ from lrpilot.plan import Bounds, Plan, PlanError
 from lrpilot.replay import Replay
 from lrpilot.run import MODE_MEANS, RunInfo, mode_named
 from lrpilot.runner import Runner
+from lrpilot.trainer import NoRoom
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
 log = logging.getLogger("lrpilot")
@@ -135,7 +136,7 @@ class Control:
                 programs=helm.can_restore,
             )
             status, detail = refusal or self._apply(decision)
-        except (NotHeld, PlanError) as error:
+        except (NotHeld, PlanError, NoRoom) as error:
             status, detail = model_pb2.DECISION_STATUS_REJECTED, str(error)
         except Exception as error:  # a restore that failed half-way is told, never raised
             log.exception("LRPilot: decision %d could not be applied", decision.id)

@@ -5,7 +5,7 @@ import logging
 from lrpilot.line import Line, Stamp
 from lrpilot.rates import Rates
 from lrpilot.snapshots import SnapshotKeeper
-from lrpilot.trainer import TrainerPort
+from lrpilot.trainer import SLOTS, NoRoom, TrainerPort
 from lrpilot_proto.v1 import session_pb2
 
 log = logging.getLogger("lrpilot")
@@ -120,13 +120,23 @@ class Helm:
             return
         try:
             taken = self.snapshots.take(self.rates.step)
+        except NoRoom as error:
+            log.warning("LRPilot: no snapshots: %s. This run goes on without rollbacks", error)
+            self._give_up(self.snapshots, f"no snapshots: {error}")
+            return
         except Exception as error:  # out of memory, most likely: guard on without snapshots
             log.exception("LRPilot: a snapshot failed; this run goes on without snapshots")
-            self.snapshots.give_up()
-            self.line.notice("snapshot_failed", self.rates.step, f"a snapshot failed: {error!r}")
+            self._give_up(self.snapshots, f"a snapshot failed: {error!r}")
             return
         if taken is not None:
             self._tell(*taken)
+
+    def _give_up(self, snapshots: SnapshotKeeper, why: str) -> None:
+        """Guard on without snapshots, and without what they took."""
+        snapshots.give_up()
+        for slot in range(SLOTS):
+            self.trainer.discard(slot)
+        self.line.notice("snapshot_failed", self.rates.step, why)
 
     def keep(self) -> None:
         """Keep the state as it is, on the daemon's word.

@@ -15,24 +15,25 @@ class SnapshotKeeper:
     """Two slots: the newest proven snapshot, and one that waits for the daemon's proof.
 
     A proven snapshot is only ever replaced by a proven one. The interval adapts so that copying
-    stays within `TIME_SHARE` of the wall time. While a search is on, snapshots are kept only on
-    the daemon's word; such a one stays until another takes its place.
+    stays within `TIME_SHARE` of the wall time, the device's as well. While a search is on,
+    snapshots are kept only on the daemon's word; such a one stays until another takes its place.
 
     Attributes:
         next_step: when `take` is due; infinite while none is.
-        seconds: spent on copying so far.
+        seconds: of the training thread that were spent on copying so far.
         usable: False once a copy failed.
         start_lost: whether the first snapshot comes after an update; it waits for its proof then.
 
     Args:
-        copy: copies the training state into a slot.
+        copy: copies the training state into a slot; may return the seconds that such a copy takes
+            a device beside the call.
         total_steps: the run's horizon, if known.
         clock: seconds; for tests.
     """
 
     def __init__(
         self,
-        copy: Callable[[int], None],
+        copy: Callable[[int], float | None],
         total_steps: int | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -69,32 +70,33 @@ class SnapshotKeeper:
             return None
         first = self._proven is None and not self.start_lost
         before = self._clock()
-        self._copy_to_spare(step)
+        beside = self._copy_to_spare(step)
         now = self._clock()
         if first:
             self._proven = self._last_id
         else:
             self._pending = self._last_id
-        self.next_step = step + self._interval(step, before, now)
+        self.next_step = step + self._interval(step, before, now - before + beside)
         self._last_taken = (step, now)
         return self._last_id, first
 
     def keep(self, step: int) -> int:
         """Keep the state before `step` as it is, instead of what is not proven; returns its id."""
         self._pending = None
-        self._kept = self._copy_to_spare(step)
+        self._copy_to_spare(step)
+        self._kept = self._last_id
         return self._kept
 
-    def _copy_to_spare(self, step: int) -> int:
+    def _copy_to_spare(self, step: int) -> float:
         spare, self._kept = self._spare, None
         self._slots = {i: slot for i, slot in self._slots.items() if slot != spare}
         before = self._clock()
-        self._copy(spare)
+        beside = self._copy(spare) or 0.0
         self.seconds += self._clock() - before
         self._last_id += 1
         self._slots[self._last_id] = spare
         self._steps = {i: self._steps.get(i, step) for i in self._slots}
-        return self._last_id
+        return beside
 
     @property
     def proven(self) -> tuple[int, int] | None:
@@ -126,11 +128,11 @@ class SnapshotKeeper:
         """No more snapshots: there is no memory for them."""
         self.usable, self.next_step = False, math.inf
 
-    def _interval(self, step: int, before: float, now: float) -> int:
+    def _interval(self, step: int, before: float, cost: float) -> int:
         if self._last_taken is None or step <= self._last_taken[0]:
             return self._least
         per_step = (before - self._last_taken[1]) / (step - self._last_taken[0])
-        affordable = math.ceil((now - before) / (TIME_SHARE * max(per_step, 1e-9)))
+        affordable = math.ceil(cost / (TIME_SHARE * max(per_step, 1e-9)))
         return max(self._least, affordable)
 
     def prove(self, snapshot: int, step: int) -> None:

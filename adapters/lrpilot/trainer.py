@@ -9,6 +9,10 @@ SLOTS = 4
 OWN_SLOT, ASIDE_SLOT = 2, 3
 
 
+class NoRoom(MemoryError):
+    """A snapshot would take more memory than it may; none was taken. The text is for the user."""
+
+
 class TrainerPort(Protocol):
     """One optimizer, or several that are controlled as one, and the model; at a step boundary.
 
@@ -67,11 +71,17 @@ class TrainerPort(Protocol):
         """Have `write(group, native)` say which LR to apply whenever the scheduler moves one."""
         ...
 
-    def snapshot(self, slot: int) -> None:
+    def snapshot(self, slot: int) -> float | None:
         """Copy the whole training state into `slot`, replacing what it held.
 
         Parameters, buffers, optimizer state, `stateful` objects and random number generators.
         Slots are numbered from 0 to `SLOTS` - 1, and take memory from their first use on.
+
+        Returns:
+            The seconds that a copy takes a device beside this call, as far as they are known.
+
+        Raises:
+            NoRoom: the copy would take more memory than it may.
         """
         ...
 

@@ -73,6 +73,8 @@ class LRControllerCallback(Callback):
         address: str = "auto",
         token: str | None = None,
         connect_timeout: float = 10.0,
+        snapshots: str = "auto",
+        max_snapshot_gib: float | None = None,
     ) -> None:
         super().__init__()
         self._monitor = monitor
@@ -90,6 +92,8 @@ class LRControllerCallback(Callback):
             "address": address,
             "token": token,
             "connect_timeout": connect_timeout,
+            "snapshots": snapshots,
+            "max_snapshot_gib": max_snapshot_gib,
         }
         Options(**self._keywords)  # a bad argument is told here, not hours later
         self._pilot: Pilot | None = None

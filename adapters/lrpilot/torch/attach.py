@@ -12,6 +12,7 @@ from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import driven_by
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
+from lrpilot.torch.streams import capturing
 
 
 def attach(
@@ -32,6 +33,8 @@ def attach(
     address: str = "auto",
     token: str | None = None,
     connect_timeout: float = 10.0,
+    snapshots: str = "auto",
+    max_snapshot_gib: float | None = None,
 ) -> Pilot:
     """Put a training loop under LRPilot's guard.
 
@@ -74,6 +77,12 @@ def attach(
             `$LRPILOT_KEY` are for a daemon that asks for one.
         connect_timeout: seconds to wait before step 0, in all, for a daemon that is starting and
             for a search to begin.
+        snapshots: where the copies of model and optimizer state lie that rollbacks go back to:
+            `device`, beside them; `host`, in pinned memory, copied while training goes on; `auto`,
+            on the device where four copies fit into 5 % of its memory, else on the host; `off`,
+            which leaves cuts without rollbacks. Their size is logged before they are taken.
+        max_snapshot_gib: GiB that all copies may take, two and in a search up to four; half of
+            what is free there unless given. Where two do not fit there are none, which is told.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -92,6 +101,8 @@ def attach(
         address=address,
         token=token,
         connect_timeout=connect_timeout,
+        snapshots=snapshots,
+        max_snapshot_gib=max_snapshot_gib,
     )
     schedulers = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
     schedulers = [one for one in schedulers if one is not None]
@@ -112,7 +123,12 @@ def attach(
 def _start_at_first_step(optimizers: Sequence[torch.optim.Optimizer], pilot: Pilot) -> None:
     """Take the start snapshot just before the first update: whatever the user loads into the
     model or the optimizers after attach is in it."""
-    hook = untraced(lambda _: pilot.start())
+
+    def start(_: torch.optim.Optimizer) -> None:
+        if not capturing():  # what is captured now is not done now
+            pilot.start()
+
+    hook = untraced(start)
     handles = [one.register_step_pre_hook(hook) for one in optimizers]
 
     def remove() -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from lrpilot.plan import Bounds
 from lrpilot.run import RunInfo, default_name, new_attempt
 from lrpilot.torch.checks import optimizers_of
 from lrpilot.torch.losses import TorchLosses
+from lrpilot.torch.memory import PLACES, SnapshotMemory
 from lrpilot.torch.ranks import rank_and_world
+from lrpilot.torch.slots import Slots
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.trainer import TorchTrainer
 from lrpilot_proto import access
@@ -50,6 +53,8 @@ class Options:
     address: str = "auto"
     token: str | None = field(default=None, repr=False)
     connect_timeout: float = 10.0
+    snapshots: str = "auto"
+    max_snapshot_gib: float | None = None
 
     def __post_init__(self) -> None:
         if self.search not in ("auto", True, False):
@@ -62,6 +67,13 @@ class Options:
             access.checked(self.token, "token")
         if not (isinstance(self.connect_timeout, (int, float)) and self.connect_timeout >= 0):
             raise ValueError(f"connect_timeout={self.connect_timeout!r}: seconds >= 0")
+        if self.snapshots not in PLACES:
+            raise ValueError(f"snapshots={self.snapshots!r}: one of {', '.join(PLACES)}")
+        limit = self.max_snapshot_gib
+        if limit is not None and not (isinstance(limit, (int, float)) and limit > 0):
+            raise ValueError(
+                f"max_snapshot_gib={limit!r}: GiB > 0, or None for half of what is free"
+            )
         for name, lr in (("min_lr", self.min_lr), ("max_lr", self.max_lr)):
             if lr is not None and not (lr >= 0 and math.isfinite(lr)):
                 raise ValueError(f"{name}={lr!r}: a finite LR >= 0, or None")
@@ -103,6 +115,7 @@ class Options:
             stateful=stateful,
             request_stop=request_stop,
             writes=writes,
+            snapshots=self._slots(),
         )
         self._bounds(trainer.base_lrs[0])  # a wrong one is told before anybody is waited for
         began = time.monotonic()
@@ -150,6 +163,11 @@ class Options:
             search=self.search is True,
             signals=dict(self.signals or {}),
         )
+
+    def _slots(self) -> Callable[..., Slots] | None:
+        if self.snapshots == "off":
+            return None
+        return partial(Slots, memory=SnapshotMemory(self.snapshots, self.max_snapshot_gib))
 
     def _bounds(self, base_lr: float, searched: bool = False) -> Bounds:
         down, up = (1 / SEARCH_FACTOR, SEARCH_FACTOR) if searched else (LOWEST_FACTOR, 1.0)

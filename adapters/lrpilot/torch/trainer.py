@@ -10,8 +10,8 @@ from lrpilot.torch.checks import check
 from lrpilot.torch.groups import groups_of, part
 from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import NativeLRs, Write, point_at
-from lrpilot.torch.state import Stateful, TrainingState
-from lrpilot.trainer import SLOTS
+from lrpilot.torch.slots import Slots
+from lrpilot.torch.state import Stateful
 
 log = logging.getLogger("lrpilot")
 
@@ -28,6 +28,7 @@ class TorchTrainer:
         stateful: further objects that a restore must put back.
         request_stop: how to ask the loop to end; nothing unless given.
         writes: whether LRs will be written; else the optimizers are left exactly as they are.
+        snapshots: makes the slots of snapshots; None: no snapshots.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -44,6 +45,7 @@ class TorchTrainer:
         stateful: Sequence[Stateful] = (),
         request_stop: Callable[[], None] = lambda: None,
         writes: bool = True,
+        snapshots: Callable[..., Slots] | None = Slots,
     ) -> None:
         self._optimizers = optimizers = check(optimizer, model, stateful)
         self._groups = groups_of(optimizers)
@@ -64,11 +66,10 @@ class TorchTrainer:
             for one in optimizers:
                 hook = one.register_step_post_hook(untraced(self._stepped))
                 self._undo.append(hook.remove)
-        self._slots: list[TrainingState] = []
-        if model is not None:
-            self._slots = [TrainingState(model, optimizers, stateful) for _ in range(SLOTS)]
+        self._slots: Slots | None = None
+        if model is not None and snapshots is not None:
+            self._slots = snapshots(model, optimizers, stateful)
         self.optimizer_name = "+".join(dict.fromkeys(type(one).__name__ for one in optimizers))
-        self.can_snapshot = model is not None
 
     @property
     def group_names(self) -> list[str]:
@@ -121,17 +122,28 @@ class TorchTrainer:
         """Have `write` say which LR to apply whenever a scheduler moves a native one."""
         self._native.write = write
 
-    def snapshot(self, slot: int) -> None:
+    @property
+    def can_snapshot(self) -> bool:
+        """Whether there is a model to copy, and room for the copies."""
+        return self._slots is not None and self._slots.usable
+
+    def snapshot(self, slot: int) -> float | None:
         """Copy the training state into a slot."""
-        self._slots[slot].save()
+        return self._held().save(slot)
 
     def restore(self, slot: int, *, rng: bool) -> None:
         """Put a slot's state back in place."""
-        self._slots[slot].restore(rng=rng)
+        self._held().restore(slot, rng=rng)
 
     def discard(self, slot: int) -> None:
         """Free a slot's memory."""
-        self._slots[slot].clear()
+        if self._slots is not None:
+            self._slots.discard(slot)
+
+    def _held(self) -> Slots:
+        if self._slots is None:
+            raise RuntimeError("there are no snapshots: no model was given, or snapshots='off'")
+        return self._slots
 
     def request_stop(self) -> None:
         """Ask the loop to end."""
@@ -141,4 +153,7 @@ class TorchTrainer:
         """Give the schedulers their optimizers back, with the LRs as they are."""
         for undo in self._undo:
             undo()
-        self._undo, self._slots = [], []
+        self._undo = []
+        if self._slots is not None:
+            self._slots.close()
+            self._slots = None

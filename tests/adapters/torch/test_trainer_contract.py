@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from lrpilot.testing import Rig, TrainerContract
+from lrpilot.torch.slots import Slots
 from lrpilot.torch.trainer import TorchTrainer
+from support.moved import Locks, moved
 
 Make = Callable[[list[dict[str, object]]], torch.optim.Optimizer | list[torch.optim.Optimizer]]
 
@@ -26,7 +28,7 @@ OPTIMIZERS: dict[str, Make] = {
 }
 
 
-def build(make: Make) -> Rig:
+def build(make: Make, snapshots: Callable[..., Slots] = Slots) -> Rig:
     torch.manual_seed(3)
     body = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3))
     model = nn.Sequential(body, nn.Linear(16, 1))
@@ -51,7 +53,9 @@ def build(make: Make) -> Rig:
             one.step()
         return loss.item()
 
-    trainer = TorchTrainer(optimizer, model, request_stop=lambda: asked.append(True))
+    trainer = TorchTrainer(
+        optimizer, model, request_stop=lambda: asked.append(True), snapshots=snapshots
+    )
     return Rig(trainer, step, lambda: torch.rand(()).item(), lambda: bool(asked))
 
 
@@ -63,3 +67,10 @@ class TestTorchTrainer(TrainerContract):
 
     def rig(self) -> Rig:
         return build(self.make)
+
+
+class TestSnapshotsOnTheHost(TrainerContract):
+    """As a GPU's lie there."""
+
+    def rig(self) -> Rig:
+        return build(OPTIMIZERS["adamw"], moved(Locks()))
