@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all check quick chaos proto bench clean
+.PHONY: help demo test test-all check quick chaos proto bench gpu matrix clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,12 @@ chaos: $(READY) ## everything goes wrong for SECONDS=60, as drawn from SEED=0; f
 
 bench: $(READY) ## speed and rescue quality; results as data in tests/benchmarks/results
 	$(BIN)/python -m tests.benchmarks
+
+gpu: $(READY) ## what needs a GPU: checks and figures, with the device's name; status 3 without one
+	PYTHONPATH=tests $(BIN)/python -m tests.benchmarks.gpu
+
+matrix: $(READY) ## the oldest and newest torch, Lightning, grpcio and protobuf, on each Python here
+	$(BIN)/python -m tests.matrix $(if $(ONLY),--only "$(ONLY)")
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -129,5 +129,4 @@ def _depth_for(target_ms: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))  # `support`, as under pytest
     sys.exit(0 if main() else NO_DEVICE)

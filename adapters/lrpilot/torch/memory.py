@@ -133,7 +133,7 @@ class SnapshotMemory:
 
 def gib(size: float) -> str:
     """Bytes for a person."""
-    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{size / (1 << 20):.1f} MiB"
+    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{size / (1 << 20):.3g} MiB"
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

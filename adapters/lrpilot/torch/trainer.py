@@ -12,6 +12,7 @@ from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import NativeLRs, Write, point_at
 from lrpilot.torch.slots import Slots
 from lrpilot.torch.state import Stateful
+from lrpilot.torch.streams import capturing
 
 log = logging.getLogger("lrpilot")
 
@@ -86,6 +87,9 @@ class TorchTrainer:
         return [group.lr for group in self._groups]
 
     def _stepped(self, optimizer: torch.optim.Optimizer) -> None:
+        if capturing():  # its replays do not come by here: what is read at the boundary must do
+            self.used_lrs = None
+            return
         used = zip(self._groups, self.used_lrs or self.get_lrs(), strict=True)
         self.used_lrs = [g.lr if g.optimizer is optimizer else lr for g, lr in used]
 

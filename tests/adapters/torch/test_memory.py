@@ -165,4 +165,4 @@ def test_a_container_leaves_what_its_tightest_group_leaves(tmp_path: Path) -> No
 
 
 def test_sizes_read_as_people_write_them() -> None:
-    assert (gib(GIB * 1.154), gib(3 << 20)) == ("1.15 GiB", "3.0 MiB")
+    assert (gib(GIB * 1.154), gib(3 << 20)) == ("1.15 GiB", "3 MiB")
