@@ -81,14 +81,15 @@ class Attempt:
         a search's first program, at most what is left of `connect_timeout`.
 
         Args:
-            late: an update was made before; the snapshot waits for its proof then, as later ones.
+            late: an update was made before; the snapshot waits for its proof then, as later ones,
+                and there is no search.
         """
         line, control = self._line, self._control
         if line is None or control is None or self._started:
             return
         self._started = True
-        if self._snapshots is not None:
-            self._snapshots.start_lost = late
+        if late:
+            self._missed_start(control)
         try:
             control.helm.take()
             if self._run.search and not control.can_search:  # the snapshot failed
@@ -104,6 +105,14 @@ class Attempt:
                     control.replay.stop()  # a plan came at once: nothing will be served again
         except Exception as error:
             self._give_up(error)
+
+    def _missed_start(self, control: Control) -> None:
+        if self._snapshots is not None:
+            self._snapshots.start_lost = True
+        if self._run.search:
+            self._no_search(control, "an update was made before it could begin")
+            self._run = replace(self._run, searched=False)
+            self._set_bounds(searched=False)
 
     def on_close(self, release: Callable[[], None]) -> None:
         """Call `release` at the end."""

@@ -78,8 +78,9 @@ class PilotLR(LRScheduler):
     def observe(self, loss: Any) -> None:
         """Take in a loss; a step's is the mean of those since the last `step()`.
 
-        Best before `optimizer.step()`: then the state that the run starts with is kept. Several
-        of them, as in gradient accumulation, each at its full size: not divided by their number.
+        Best before `optimizer.step()`: then the state that the run starts with is kept, without
+        which there is no search. Several of them, as in gradient accumulation, each at its full
+        size: not divided by their number.
         The first one looks for the daemon, for `connect_timeout` at most.
 
         Args:

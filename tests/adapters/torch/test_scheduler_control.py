@@ -25,6 +25,7 @@ from lrpilot.testing import FakeDaemon
 from lrpilot.torch import PilotLR
 from lrpilot.torch.options import Options
 from support.decisions import cut, decay, release, rollback
+from support.searches import Script, over, program, runs
 
 LR = 0.1
 
@@ -103,6 +104,49 @@ def test_a_loss_may_come_after_the_optimizers_step(daemon: FakeDaemon) -> None:
     assert [(item[2], item[5]) for item in daemon.items] == [(0, 0.0), (1, 1.0), (2, 2.0)]
     (taken,) = [r.snapshot for r in daemon.reports if r.HasField("snapshot")]
     assert not taken.proven, "it is not what the run started with"
+
+
+def test_a_search_needs_the_first_loss_before_the_first_update(daemon: FakeDaemon) -> None:
+    loop = Loop(search=True)
+    loop.optimizer.step()
+    loop.pilot_lr.observe(1.0)
+    loop.scheduler.step()
+    assert not daemon.waits
+    assert daemon.hello is not None
+    assert not daemon.hello.search
+    assert daemon.hello.max_lr == LR
+    (notice,) = [r.notice.text for r in daemon.reports if r.HasField("notice")]
+    assert notice.startswith("no search: an update was made before")
+
+
+def test_a_search_runs_in_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(
+        runs(program(1, lr=0.05, length=3)), runs(program(2, lr=0.2, length=3)), over(3, lr=0.07)
+    )
+    daemon = FakeDaemon(script)
+    monkeypatch.setattr(Options, "_connect", lambda self: daemon)
+    loop = Loop(search=True)
+    start, ran = loop.weights, []
+    for k, _ in enumerate(loop.pilot_lr.pilot.batches([0, 1] * 4)):
+        ran += loop.train()
+        assert all(map(torch.equal, loop.weights, start)) is (k == 2)
+    assert ran == pytest.approx([0.05] * 3 + [0.2] * 3 + [0.07] * 2)
+    assert [len(result.losses) for result in daemon.results] == [3, 3]
+    assert daemon.results[0].losses[0] == daemon.results[1].losses[0]
+    loop.optimizer.step()
+    loop.scheduler.step()
+    assert loop.pilot_lr.pilot.step_count == 9
+
+
+def test_a_step_without_a_loss_ends_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = FakeDaemon(Script(runs(program(1, lr=0.05, length=9))))
+    monkeypatch.setattr(Options, "_connect", lambda self: daemon)
+    loop = Loop(search=True)
+    loop.train(2)
+    loop.optimizer.step()
+    loop.scheduler.step()
+    assert [result.stop_reason for result in daemon.results] == ["interrupted"]
+    assert loop.train(2) == [LR, LR]
 
 
 @pytest.mark.parametrize("loss", [torch.ones(2), None, "low", [1.0, 2.0]])
