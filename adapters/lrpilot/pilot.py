@@ -194,6 +194,17 @@ class Pilot(Attempt):
                 return
         self.settle()  # the loader gave out: the search goes on in the loop
 
+    def add_scheduler(self, scheduler: Any) -> None:
+        """Take on one more scheduler of yours, made since `attach`, such as SWA's in mid-run.
+
+        Call it once the scheduler is made; go on calling `scheduler.step()`.
+
+        Raises:
+            ValueError: it drives none of the optimizers that were given to `attach`.
+        """
+        if self._line is not None and self._run.acts:  # else nothing is ever written
+            self._trainer.add_scheduler(scheduler)
+
     def finish(self, steps: int) -> None:
         """Decay from here on: a straight line from the LR in force to 0 over `steps`.
 

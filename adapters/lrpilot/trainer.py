@@ -1,7 +1,7 @@
 """The port of an adapter: what a pilot needs of the thing that trains."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 # Two for snapshots; beside them, while a program is open, one for the run's own state where no
 # snapshot holds it, and one for the program's state while it is set aside.
@@ -65,6 +65,14 @@ class TrainerPort(Protocol):
 
     def restrict(self, names: Sequence[str]) -> None:
         """Control only the groups of these names from here on; the others keep their own LRs."""
+        ...
+
+    def add_scheduler(self, scheduler: Any) -> None:
+        """Keep the native curve of one more scheduler of the user's, made since the attempt began.
+
+        Raises:
+            ValueError: it drives none of the optimizers.
+        """
         ...
 
     def on_native_change(self, write: Callable[[int, float], float]) -> None:

@@ -71,6 +71,13 @@ class NativeLRs:
         native = lr if type(lr) is float else float(lr)
         self._groups[number].lr = self.write(number, native)
 
+    def begun(self) -> None:
+        """A scheduler was made behind our back: an LR that we did not write is one of its own."""
+        for number, group in enumerate(self._groups):
+            lr, native = group.lr, self.values[number]
+            if lr != self.write(number, native):
+                self.moved(number, lr)
+
     def loaded(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer's state was loaded: its LRs are native, unless a plan scales them.
 

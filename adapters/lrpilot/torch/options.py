@@ -88,6 +88,7 @@ class Options:
         stateful: Sequence[Stateful] = (),
         request_stop: Callable[[], None] = lambda: None,
         controls: bool = True,
+        base_lrs: Sequence[float] | None = None,
     ) -> Pilot:
         """The pilot of one attempt, with its line to the daemon.
 
@@ -116,6 +117,7 @@ class Options:
             request_stop=request_stop,
             writes=writes,
             snapshots=self._slots(),
+            base_lrs=base_lrs,
         )
         self._bounds(trainer.base_lrs[0])  # a wrong one is told before anybody is waited for
         began = time.monotonic()

@@ -30,6 +30,8 @@ class TorchTrainer:
         request_stop: how to ask the loop to end; nothing unless given.
         writes: whether LRs will be written; else the optimizers are left exactly as they are.
         snapshots: makes the slots of snapshots; None: no snapshots.
+        base_lrs: what each group's native curve is relative to; its `initial_lr` or its LR unless
+            given.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -47,9 +49,12 @@ class TorchTrainer:
         request_stop: Callable[[], None] = lambda: None,
         writes: bool = True,
         snapshots: Callable[..., Slots] | None = Slots,
+        base_lrs: Sequence[float] | None = None,
     ) -> None:
         self._optimizers = optimizers = check(optimizer, model, stateful)
         self._groups = groups_of(optimizers)
+        for group, base_lr in zip(self._groups, base_lrs or (), strict=False):
+            group.base_lr = base_lr
         if writes:
             part(self._groups)
         self._native = NativeLRs(self._groups)
@@ -61,16 +66,28 @@ class TorchTrainer:
             hook = one.register_load_state_dict_post_hook(self._native.loaded)
             self._undo.append(hook.remove)
         for scheduler in schedulers:
-            self._undo.append(point_at(scheduler, self._native))
-        if schedulers:  # they may step before the pilot does: note what the step itself ran at
-            self.used_lrs = self.get_lrs()
-            for one in optimizers:
-                hook = one.register_step_post_hook(untraced(self._stepped))
-                self._undo.append(hook.remove)
+            self._take(scheduler)
         self._slots: Slots | None = None
         if model is not None and snapshots is not None:
             self._slots = snapshots(model, optimizers, stateful)
         self.optimizer_name = "+".join(dict.fromkeys(type(one).__name__ for one in optimizers))
+
+    def _take(self, scheduler: Any) -> None:
+        self._undo.append(point_at(scheduler, self._native))
+        if self.used_lrs is None:  # it may step before the pilot: note what a step itself ran at
+            self.used_lrs = self.get_lrs()
+            for one in self._optimizers:
+                hook = one.register_step_post_hook(untraced(self._stepped))
+                self._undo.append(hook.remove)
+
+    def add_scheduler(self, scheduler: Any) -> None:
+        """Take on a scheduler that was made since; an LR that it began with is native.
+
+        Raises:
+            ValueError: it drives none of the optimizers.
+        """
+        self._take(scheduler)
+        self._native.begun()
 
     @property
     def group_names(self) -> list[str]:
