@@ -1,164 +1,26 @@
 """The Lightning callback: a guest that leaves loops, loggers and counters as they are."""
 
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
-from torch.utils.data import DataLoader, TensorDataset
 
 from lrpilot.lightning import LRControllerCallback, WindowLoss
-from lrpilot.pilot import Pilot
-from lrpilot.testing import FakeDaemon
-from lrpilot.torch.options import Options
 from lrpilot_proto.v1 import model_pb2
+from support.fits import BATCH, LR, QUIET, ROWS, Fits, Module, connected, pilot_of, rollback, seeded
 
-LR = 0.05
-ROWS, BATCH = 64, 8
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning"),  # Lightning's advice on workers and GPUs
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
-
-
-class Module(pl.LightningModule):
-    """A small regression with dropout and, by default, a cosine schedule per step."""
-
-    def __init__(self, scheduler: str | None = "cosine", decide_at: dict[int, Any] | None = None):
-        super().__init__()
-        self.net = torch.nn.Sequential(
-            torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1)
-        )
-        self.scheduler = scheduler
-        self.decide_at = decide_at or {}
-        self.daemon: FakeDaemon | None = None
-        self.seen_lrs: list[float] = []
-        self.losses: list[float] = []
-        self.start: list[torch.Tensor] = []
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        if not self.start:
-            self.start = [p.detach().clone() for p in self.parameters()]
-        self.seen_lrs.append(self.trainer.optimizers[0].param_groups[0]["lr"])
-        if self.daemon is not None and (decision := self.decide_at.get(self.global_step)):
-            self.daemon.decide(decision)
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        loss = (self.net(batch[0]) - batch[1]).square().mean()
-        self.log("train_loss", loss)
-        self.losses.append(loss.item())
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("val_loss", (self.net(batch[0]) - batch[1]).square().mean())
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.SGD(self.parameters(), lr=LR, momentum=0.9)
-        if self.scheduler is None:
-            return optimizer
-        made: Any = {
-            "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40),
-            "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
-        }[self.scheduler]()
-        return [optimizer], [{"scheduler": made, "interval": "step"}]
-
-
-class Fits:
-    """Runs fits whose daemon is a fake."""
-
-    def __init__(self, folder: Path, daemon: FakeDaemon) -> None:
-        self.folder = folder
-        self.daemon = daemon
-        self.logged: list[tuple[int, dict[str, float]]] = []
-
-    def fit(
-        self,
-        module: pl.LightningModule,
-        callbacks: list[pl.Callback] | None = None,
-        resume: str | None = None,
-        **settings: Any,
-    ) -> pl.Trainer:
-        logger = CSVLogger(self.folder)
-        kept = logger.log_metrics
-
-        def log_metrics(metrics: dict[str, Any], step: int | None = None) -> None:
-            self.logged.append((step or 0, dict(metrics)))
-            kept(metrics, step)
-
-        logger.log_metrics = log_metrics  # type: ignore[assignment]
-        trainer = pl.Trainer(
-            **{
-                "max_epochs": 4,
-                "accelerator": "cpu",
-                "logger": logger,
-                "log_every_n_steps": 1,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "enable_checkpointing": False,
-                "callbacks": callbacks or [],
-            }
-            | settings
-        )
-        if isinstance(module, Module):
-            module.daemon = self.daemon
-        data = torch.Generator().manual_seed(1)
-        x = torch.randn(ROWS, 4, generator=data)
-        rows = TensorDataset(x, x.sum(1, keepdim=True))
-        pl.seed_everything(7, verbose=False)
-        trainer.fit(
-            module,
-            DataLoader(rows, BATCH, shuffle=True),
-            DataLoader(rows, 32),
-            ckpt_path=resume,
-            weights_only=False,
-        ) if resume else trainer.fit(
-            module, DataLoader(rows, BATCH, shuffle=True), DataLoader(rows, 32)
-        )
-        return trainer
+pytestmark = QUIET
 
 
 @pytest.fixture
-def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    daemon = FakeDaemon()
-    monkeypatch.setattr(Options, "_connect", lambda self: daemon)
-    with warnings.catch_warnings():
-        yield Fits(tmp_path, daemon)
-
-
-def seeded(scheduler: str | None = "cosine", decide_at: dict[int, Any] | None = None) -> Module:
-    pl.seed_everything(3, verbose=False)
-    return Module(scheduler, decide_at)
-
-
-def rollback(factor: float, decision_id: int = 1) -> model_pb2.Decision:
-    segment = model_pb2.Segment(
-        shape="SHAPE_CONSTANT", start=0, end=1, start_value=factor, end_value=factor
-    )
-    return model_pb2.Decision(
-        id=decision_id,
-        action="ACTION_ROLLBACK",
-        restore_snapshot=1,
-        plan=model_pb2.Plan(kind="PLAN_KIND_SCALE", segments=[segment]),
-    )
-
-
-def pilot_of(callback: LRControllerCallback) -> Pilot:
-    assert callback.pilot is not None
-    return callback.pilot
+def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fits:
+    return connected(tmp_path, monkeypatch)
 
 
 def test_a_healthy_fit_is_bit_identical_to_one_without_us(fits: Fits) -> None:
     alone, watched = seeded(), seeded()
-    pl.seed_everything(3, verbose=False)
     fits.fit(alone)
     callback = LRControllerCallback(search=False)
     fits.fit(watched, [callback])
@@ -256,34 +118,6 @@ def test_fast_dev_run_leaves_us_inert(fits: Fits) -> None:
     fits.fit(seeded(), [callback], fast_dev_run=True)
     assert callback.pilot is None
     assert fits.daemon.hello is None
-
-
-class Manual(Module):
-    """Optimizes by hand."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.automatic_optimization = False
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        optimizer: Any = self.optimizers()
-        loss = (self.net(batch[0]) - batch[1]).square().mean()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        return {"loss": loss.detach()}
-
-
-def test_manual_optimization_is_observed_and_said_once(
-    fits: Fits, caplog: pytest.LogCaptureFixture
-) -> None:
-    module = Manual()
-    module.decide_at = {3: rollback(0.5)}
-    fits.fit(module, [LRControllerCallback()], max_epochs=1)
-    assert len(fits.daemon.losses) == 8
-    assert set(module.seen_lrs) == {LR}
-    assert fits.daemon.receipts[0].status == model_pb2.DECISION_STATUS_REJECTED
-    assert sum("manual optimization" in r.message for r in caplog.records) == 1
 
 
 @pytest.mark.parametrize(

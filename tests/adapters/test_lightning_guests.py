@@ -131,11 +131,38 @@ def test_a_loader_that_owns_its_batches_keeps_them(fits: Fits) -> None:
     assert all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
 
 
-def test_a_look_in_the_middle_of_a_window_keeps_its_gradients(fits: Fits) -> None:
-    settings = {"accumulate_grad_batches": 4, "max_steps": 40}
-    fits.fit(**settings)
+class ByHand(Module):
+    """Accumulates over four batches by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep them: Lightning knows no window of ours."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        optimizer: Any = self.optimizers()
+        loss = super().training_step(batch, batch_idx)
+        self.manual_backward(loss)
+        if batch_idx % 4 == 3:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+
+@pytest.mark.parametrize(("make", "window"), [(Module, 4), (ByHand, 1)])
+def test_a_look_in_the_middle_of_a_window_keeps_its_gradients(
+    fits: Fits, make: Any, window: int
+) -> None:
+    settings = {"accumulate_grad_batches": window, "max_steps": 40}
+    fits.fit(module=make(), **settings)
     unseen = fits.losses
-    fits.fit(val_check_interval=3, limit_val_batches=1, **settings)
+    looks = {"val_check_interval": 3, "limit_val_batches": 1}
+    saver = lightning.ModelCheckpoint(
+        fits.folder, every_n_train_steps=1, enable_version_counter=False
+    )
+    fits.fit(saver, module=make(), enable_checkpointing=True, **looks, **settings)
     assert fits.losses == unseen
     assert len(unseen) > 3
 
@@ -230,13 +257,7 @@ def test_an_error_in_a_program_leaves_the_runs_own_weights(fits: Fits) -> None:
 # -- no search, and why
 
 
-class Manual(Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        self.optimizers().step()
+SWA = {"swa_lrs": 0.1, "swa_epoch_start": 9}
 
 
 class FromIterator(Module):
@@ -247,9 +268,9 @@ class FromIterator(Module):
 @pytest.mark.parametrize(
     ("module", "callbacks", "why"),
     [
-        (Manual, (), "manual optimization"),
-        (FromIterator, (), "dataloader_iter"),
-        (Module, ("WeightAveraging",), "average the weights"),
+        (FromIterator, {}, "dataloader_iter"),
+        (Module, {"WeightAveraging": {}}, "average the weights"),
+        (Module, {"StochasticWeightAveraging": SWA}, "an LR of its own"),
     ],
 )
 def test_why_there_is_no_search_is_said_once(
@@ -257,7 +278,7 @@ def test_why_there_is_no_search_is_said_once(
 ) -> None:
     if any(not hasattr(lightning, name) for name in callbacks):
         pytest.skip("this Lightning has no such callback")
-    others = [getattr(lightning, name)() for name in callbacks]
+    others = [getattr(lightning, name)(**settings) for name, settings in callbacks.items()]
     fits.fit(*others, module=module(), max_steps=4)
     assert fits.losses == []
     assert sum(why in record.message for record in caplog.records) == 1

@@ -3,7 +3,7 @@
 import csv
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,33 @@ class Module(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.Adam(self.parameters(), lr=FAR)
+
+
+class Manual(Module):
+    """The same by hand, with one optimizer or two."""
+
+    def __init__(self, optimizers: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.count = optimizers
+        self.between: Callable[[], Any] = lambda: None  # what is done before the last of them steps
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        held: Any = self.optimizers()
+        optimizers = held if isinstance(held, list) else [held]
+        loss = self.loss(batch)
+        self.manual_backward(loss)
+        for optimizer in optimizers:
+            if optimizer is optimizers[-1]:
+                self.between()
+            optimizer.step()
+            optimizer.zero_grad()
+        return {"loss": loss}
+
+    def configure_optimizers(self) -> Any:
+        if self.count == 1:
+            return super().configure_optimizers()
+        return [torch.optim.Adam(part.parameters(), lr=FAR) for part in (self.net[:3], self.net[3])]
 
 
 State = dict[str, torch.Tensor]
@@ -182,20 +209,22 @@ class Fits:
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=False)
         return Fit(self._daemon, callback, module, trainer, watcher)
 
-    def raw(self) -> Loopback:
+    def raw(self, module: Module | None = None, epochs: int = EPOCHS) -> Loopback:
         """The same in a loop of one's own."""
         self._daemon = Loopback()
-        module, batches = Module(), loader()
-        optimizer = module.configure_optimizers()
+        module, batches = module or Module(), loader()
+        made = module.configure_optimizers()
+        optimizers = made if isinstance(made, list) else [made]
         torch.manual_seed(7)
-        attached = lrpilot.attach(optimizer, model=module, total_steps=STEPS, run="r", search=True)
+        attached = lrpilot.attach(made, model=module, total_steps=STEPS, run="r", search=True)
         with attached as pilot:
-            for _ in range(EPOCHS):
+            for _ in range(epochs):
                 for batch in pilot.batches(batches):
                     loss = module.loss(batch)
-                    optimizer.zero_grad()
+                    module.zero_grad()
                     loss.backward()
-                    optimizer.step()
+                    for optimizer in optimizers:
+                        optimizer.step()
                     pilot.step(loss)
         return self._daemon
 
@@ -368,3 +397,48 @@ def test_each_micro_batch_of_a_window_is_the_same_in_each_program(fits: Fits) ->
         assert len(windows) > 2
         longest = max(windows, key=len)
         assert all(window == longest[: len(window)] for window in windows)
+
+
+# -- by hand
+
+
+@pytest.mark.parametrize("optimizers", [1, 2])
+def test_by_hand_it_is_the_raw_loops_search_to_the_last_bit(fits: Fits, optimizers: int) -> None:
+    epochs = ALL // BATCHES
+    raw = fits.raw(Manual(optimizers), epochs)
+    fit = fits.fit(module=Manual(optimizers), max_epochs=epochs)
+    assert programs(fit.daemon) == programs(raw)
+    assert samples(fit.daemon) == samples(raw)
+    assert result_of(fit.daemon) == result_of(raw)
+    assert fit.watcher.moved == 0
+
+
+def test_by_hand_a_look_inside_a_step_leaves_its_weights_and_one_after_it_does_not(
+    fits: Fits,
+) -> None:
+    plain, looked = Manual(2), Manual(2)
+    looked.between = lambda: looked.state_dict()
+    own = ModelCheckpoint(fits.folder / "own", "{step}", every_n_train_steps=10, save_top_k=-1)
+    first = fits.fit(module=plain, max_steps=60)
+    second = fits.fit(own, module=looked, max_steps=60)
+    assert len(programs(first.daemon)) > 1
+    assert programs(second.daemon) == programs(first.daemon)
+    assert same(saved(fits.folder / "own" / "step=10.ckpt")[0], weights(Module()))
+
+
+class Silent(Manual):
+    """Tells nobody its loss."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        super().training_step(batch, batch_idx)
+
+
+def test_a_search_whose_losses_nobody_tells_is_given_up(
+    fits: Fits, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit = fits.fit(module=Silent(), max_steps=8)
+    assert not pilot_of(fit.callback).searching
+    assert fit.trainer.global_step == 8
+    assert pilot_of(fit.callback).lrs == [FAR]
+    assert pilot_of(fit.callback).step_count > 3
+    assert sum("is given up" in record.message for record in caplog.records) == 1

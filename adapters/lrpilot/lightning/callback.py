@@ -1,47 +1,46 @@
 """The callback: which of Lightning's hooks means what to a pilot."""
 
-import difflib
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
-from torch import Tensor
-
-from lrpilot.lightning.checks import observes_only, warn_of_finite_checks, why_no_search
-from lrpilot.lightning.schedulers import Unmoved
-from lrpilot.lightning.search import SearchInFit
-from lrpilot.lightning.window import WindowLoss
+from lrpilot.lightning.checks import trains_no_more
+from lrpilot.lightning.fit import Fit
+from lrpilot.lightning.metrics import Logged
+from lrpilot.lightning.packages import Guest
 from lrpilot.pilot import Pilot
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
 
 log = logging.getLogger("lrpilot")
 
-# Taken for the validation loss where `monitor` is not given.
-USUAL_MONITOR = "val_loss"
 
-
-class LRControllerCallback(Callback):
+class LRControllerCallback(Guest):
     r"""Guard a Lightning run, and find its learning rate if asked to.
 
     Blow-ups are rolled back in memory and the learning rate is cut. With `search=True` the first
     steps try learning rates on batches that are served again; `lrpilot/probe` is logged as 1 beside
     them. Validation and checkpoints see the run's own weights all the while.
 
-    The loss is what `training_step` returned, per optimizer step; the validation loss is
-    `trainer.callback_metrics[monitor]`, read in `on_validation_end`. A rollback restores weights
-    and optimizer state and leaves loops, loggers, dataloaders and `global_step` untouched.
+    It works with the `Trainer` of `lightning` and of `pytorch_lightning`, in automatic and in
+    manual optimization. A step is a batch in which an optimizer stepped, even if several did;
+    the batches before it, in which none did, belong to it. The loss is the mean of what
+    `training_step` returned for them. In manual optimization it may return nothing: then the
+    loss is `trainer.callback_metrics["train_loss"]`, or what `loss` names, at the step's last
+    batch. The validation loss is `trainer.callback_metrics[monitor]`, read in `on_validation_end`.
 
-    Manual optimization, several optimizers and several ranks are observed only, which is said
-    once; so is why a fit cannot be searched. `fast_dev_run` makes the callback inert.
+    A rollback restores weights and optimizer state and leaves loops, loggers, dataloaders and
+    `global_step` untouched. Schedulers keep their curves, those of manual optimization as well.
+
+    Several ranks are observed only, which is said once; so is why a fit cannot be searched.
+    `fast_dev_run` makes the callback inert. A fault of LRPilot's own never ends a fit.
 
     Args:
+        loss: name of the logged train loss, taken in place of what `training_step` returns.
         monitor: name of the logged validation loss; `val_loss`, where it is logged, unless given.
             A missing one is said once and never stops the run.
-        total_steps: optimizer steps of the run; what Lightning estimates unless given.
+        total_steps: optimizer steps of the run; what Lightning estimates unless given. Where
+            manual optimization accumulates by itself, Lightning cannot know.
         project: as in :func:`lrpilot.attach`, like the other keywords.
 
     Raises:
@@ -59,6 +58,7 @@ class LRControllerCallback(Callback):
     def __init__(
         self,
         *,
+        loss: str | None = None,
         monitor: str | None = None,
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
@@ -77,7 +77,8 @@ class LRControllerCallback(Callback):
         max_snapshot_gib: float | None = None,
     ) -> None:
         super().__init__()
-        self._monitor = monitor
+        self._loss = Logged("loss", loss, "train_loss")
+        self._monitor = Logged("monitor", monitor, "val_loss")
         self._stateful = stateful
         self._keywords: dict[str, Any] = {
             "total_steps": total_steps,
@@ -96,11 +97,9 @@ class LRControllerCallback(Callback):
             "max_snapshot_gib": max_snapshot_gib,
         }
         Options(**self._keywords)  # a bad argument is told here, not hours later
+        self._fit: Fit | None = None  # the one under way
         self._pilot: Pilot | None = None
-        self._search: SearchInFit | None = None
         self._loaded: dict[str, Any] | None = None
-        self._loss = WindowLoss()
-        self._missing_told = False
 
     @property
     def pilot(self) -> Pilot | None:
@@ -109,141 +108,87 @@ class LRControllerCallback(Callback):
 
     # -- hooks of Lightning
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Forget the last fit: what it did is no state of the next one."""
+        if stage == "fit":
+            self._pilot = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach, now that a checkpoint's optimizer state is in place."""
         if getattr(trainer, "fast_dev_run", False) or not trainer.optimizers:
             return
-        optimizer = trainer.optimizers[0]
-        why = observes_only(trainer, pl_module)
-        warn_of_finite_checks(trainer)
-        keywords = self._keywords | {"total_steps": self._horizon(trainer)}
-        if why:
-            log.warning("LRPilot: %s: this version observes it and writes nothing", why)
-            keywords["search"] = False
-        elif keywords["search"] is True and (reason := why_no_search(trainer, pl_module)):
-            log.warning("LRPilot: no search: %s; this run is only guarded", reason)
-            keywords["search"] = False
-        configs: list[Any] = [
-            config
-            for config in trainer.lr_scheduler_configs
-            if config.scheduler.optimizer is optimizer
-        ]
-        self._pilot = Options(**keywords).build(
-            optimizer,
-            pl_module,
-            schedulers=[config.scheduler for config in configs],
-            stateful=self._stateful,
-            request_stop=lambda: setattr(trainer, "should_stop", True),
-            controls=not why,
-        )
-        pilot = self._pilot
-        for config in configs:
-            config.scheduler = Unmoved(config.scheduler, optimizer, lambda: pilot.searching)
-        if self._loaded:
-            pilot.load_state_dict(self._loaded)
-            self._loaded = None  # of this fit alone
-        self._loss = WindowLoss()
-        self._search = SearchInFit(trainer, pl_module, pilot)
+        state, self._loaded = self._loaded, None  # of this fit alone
+        try:
+            self._fit = Fit(
+                trainer, pl_module, self._keywords, self._stateful, self._loss, self._monitor, state
+            )
+        except (TypeError, ValueError):  # of the user's own making, and told before the first step
+            raise
+        except Exception as error:
+            log.error("LRPilot: a fault of its own; training goes on without it", exc_info=error)
+        else:
+            self._pilot = self._fit.pilot
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Go on with a program before the loader begins anew, which may draw random numbers."""
-        if self._search is not None:
-            self._search.go_on()
+        if self._fit is not None and trains_no_more(trainer):
+            self._close("finished")
+        if self._fit is not None:
+            self._fit.go_on()
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         """Start the run with the first batch; let a batch hold what a search trains on."""
-        if self._search is not None:
-            self._search.batch_starts(batch)
+        if self._fit is not None:
+            self._fit.batch_starts(batch)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report the loss of an optimizer step once its last micro-batch is done."""
-        if self._pilot is None or self._search is None:
-            return
-        self._loss.add(outputs)
-        if self._search.batch_ended():
-            loss = self._loss.take(trainer.accumulate_grad_batches)
-            if loss is not None:
-                self._pilot.step(loss)
-        self._search.boundary()
+        """Report the loss of an optimizer step once its last batch is done."""
+        if self._fit is not None:
+            self._fit.batch_ended(outputs)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Make the weights the run's own, for whoever looks between two epochs."""
-        if self._search is not None:
-            self._search.settle()
+        if self._fit is not None:
+            self._fit.settle()
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the weights the run's own."""
-        if self._search is not None and not trainer.sanity_checking:
-            self._search.settle()
+        if self._fit is not None:
+            self._fit.settle()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the validation loss."""
-        if self._pilot is None or trainer.sanity_checking:
-            return
-        metrics = trainer.callback_metrics
-        name = self._monitor or USUAL_MONITOR
-        if name in metrics:
-            self._pilot.validate(metrics[name])
-        elif self._monitor is not None and not self._missing_told:
-            self._missing_told = True
-            near = difflib.get_close_matches(self._monitor, metrics)
-            log.warning(
-                "LRPilot: monitor=%r is not logged%s; logged are %s. Training goes on without it",
-                self._monitor,
-                f" (did you mean {near[0]!r}?)" if near else "",
-                ", ".join(sorted(metrics)) or "no metrics",
-            )
+        if self._fit is not None:
+            self._fit.validated()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Say goodbye."""
-        self._close(trainer, "finished")
+        self._close("finished")
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Say goodbye in error."""
-        self._close(trainer, "error")
+        self._close("error")
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Leave nothing behind, however the fit ended."""
-        self._close(trainer, "error")
+        self._close("error")
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: plain data."""
-        if self._search is not None:
-            self._search.settle()
+        if self._fit is not None:
+            self._fit.settle()
         return self._pilot.state_dict() if self._pilot is not None else self._loaded or {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember a checkpoint's state until the fit starts."""
-        self._loaded = state_dict or None
+        """Remember a checkpoint's state until the fit starts; one that is under way goes on."""
+        if self._fit is None:
+            self._loaded = state_dict or None
 
-    # -- the rest
-
-    def _horizon(self, trainer: pl.Trainer) -> int | None:
-        if self._keywords["total_steps"] is not None:
-            return int(self._keywords["total_steps"])
-        estimate = trainer.estimated_stepping_batches
-        if not math.isfinite(estimate) or estimate < 1:
-            return None
-        return int(estimate)
-
-    def _close(self, trainer: pl.Trainer, reason: str) -> None:
-        if self._pilot is None:
-            return
-        search, self._search = self._search, None
-        if search is not None:
-            search.close()
-        self._pilot.close(reason)
-        for config in trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, Unmoved):
-                config.scheduler = config.scheduler.unwrap()
+    def _close(self, reason: str) -> None:
+        fit, self._fit = self._fit, None
+        if fit is not None:
+            fit.close(reason)

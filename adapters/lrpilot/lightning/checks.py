@@ -1,40 +1,40 @@
-"""What keeps a fit from being controlled or searched, told before its first step."""
+"""What a fit is asked before its first step: can it be controlled, and searched, and how long."""
 
 import inspect
 import logging
+import math
+from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, EarlyStopping
+from lrpilot.lightning.packages import callbacks_named
 
 log = logging.getLogger("lrpilot")
 
+# Callbacks beside which a search would be wrong.
+AGAINST_SEARCH = {
+    "WeightAveraging": "would average the weights of a search's programs",
+    "StochasticWeightAveraging": "sets an LR of its own, which a search's plan would replace",
+}
 
-def observes_only(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
+
+def observes_only(trainer: Any) -> str:
     """Why this fit cannot be controlled yet; empty where it can."""
-    if not pl_module.automatic_optimization:
-        return "manual optimization"
-    if len(trainer.optimizers) > 1:
-        return f"{len(trainer.optimizers)} optimizers"
-    if trainer.world_size > 1:
-        return f"{trainer.world_size} ranks"
-    return ""
+    return f"{trainer.world_size} ranks" if trainer.world_size > 1 else ""
 
 
-def why_no_search(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
+def why_no_search(trainer: Any, pl_module: Any) -> str:
     """Why this fit can be controlled but not searched; empty where it can."""
     if "dataloader_iter" in inspect.signature(pl_module.training_step).parameters:
         return "training_step takes dataloader_iter, and no batch can be served to it"
-    for callback in callbacks_of(trainer):
-        # By name: Lightning has it since 2.6 only.
-        if any(kind.__name__ == "WeightAveraging" for kind in type(callback).__mro__):
-            return f"{type(callback).__name__} would average the weights of a search's programs"
+    for name, why in AGAINST_SEARCH.items():
+        for callback in callbacks_named(trainer, name):
+            return f"{type(callback).__name__} {why}"
     return ""
 
 
-def warn_of_finite_checks(trainer: pl.Trainer) -> None:
+def warn_of_finite_checks(trainer: Any) -> None:
     """EarlyStopping ends a run at its first non-finite validation, before it can be rescued."""
-    for callback in callbacks_of(trainer):
-        if isinstance(callback, EarlyStopping) and callback.check_finite:
+    for callback in callbacks_named(trainer, "EarlyStopping"):
+        if callback.check_finite:
             log.warning(
                 "LRPilot: EarlyStopping(check_finite=True) ends the run at a non-finite %s, maybe "
                 "before a rollback arrives; EarlyStopping(..., check_finite=False) leaves it to us",
@@ -42,6 +42,40 @@ def warn_of_finite_checks(trainer: pl.Trainer) -> None:
             )
 
 
-def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
-    """The callbacks of a trainer."""
-    return list(trainer.callbacks)  # type: ignore[attr-defined]
+def horizon(trainer: Any) -> int | None:
+    """The optimizer steps that the fit will make, as Lightning estimates them; None if unknown.
+
+    `max_steps` counts the steps of each optimizer; ours are those of a batch, whoever stepped.
+    """
+    try:
+        estimate = trainer.estimated_stepping_batches
+    except Exception as error:  # accumulation that changes from epoch to epoch, in some versions
+        log.debug("LRPilot: the horizon is not known: %r", error)
+        return None
+    if trainer.max_steps > 0:
+        estimate = min(estimate, math.ceil(trainer.max_steps / len(trainer.optimizers)))
+    return int(estimate) if math.isfinite(estimate) and estimate >= 1 else None
+
+
+def found_lrs(trainer: Any) -> list[float] | None:
+    """The base LRs that Lightning's LR finder found; None where it did not look.
+
+    It writes the LR of the first step, and leaves `initial_lr` at what the schedule began with.
+    """
+    if not any(one.optimal_lr for one in callbacks_named(trainer, "LearningRateFinder")):
+        return None
+    groups = trainer.optimizers[0].param_groups
+    lrs = [float(group["lr"]) for group in groups]
+    for config in trainer.lr_scheduler_configs:
+        began = zip(groups, config.scheduler.get_last_lr(), strict=True)
+        warmup = [float(group["initial_lr"]) / float(lr) if lr else 1.0 for group, lr in began]
+        lrs = [lr * factor for lr, factor in zip(lrs, warmup, strict=True)]
+    return lrs
+
+
+def trains_no_more(trainer: Any) -> bool:
+    """Whether this epoch is the one that SWA adds, to fit batch norm to the averaged weights."""
+    return any(
+        trainer.current_epoch > callback.swa_end
+        for callback in callbacks_named(trainer, "StochasticWeightAveraging")
+    )

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pytorch_lightning.callbacks import Callback, EarlyStopping
-
 
 class BarText:
     """A text on a progress bar, whichever it is: both of Lightning's ask `get_metrics`.
@@ -42,13 +40,13 @@ class Patience:
     """Keeps EarlyStopping from counting a search's validations: the run itself stands still.
 
     Args:
-        callbacks: of the trainer.
+        stoppers: the trainer's.
     """
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
-        self._stoppers = [one for one in callbacks if isinstance(one, EarlyStopping)]
+    def __init__(self, stoppers: Iterable[Any]) -> None:
+        self._stoppers = list(stoppers)
         # What each had counted, and what it was set to.
-        self._counts: dict[EarlyStopping, tuple[int, int | None]] = {}
+        self._counts: dict[Any, tuple[int, int | None]] = {}
 
     def hold(self) -> None:
         """See that the next check counts nothing; called again as often as one likes."""

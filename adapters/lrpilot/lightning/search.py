@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
-from lrpilot.lightning.checks import callbacks_of
 from lrpilot.lightning.display import BarText, Patience
 from lrpilot.lightning.overlay import Overlay
+from lrpilot.lightning.packages import callbacks_named
+from lrpilot.lightning.steps import Steps
 from lrpilot.pilot import Pilot
 from lrpilot.torch.state import rng_state, set_rng_state
 
@@ -22,24 +22,22 @@ class SearchInFit:
         trainer: of the fit.
         pl_module: what it trains.
         pilot: of the fit.
+        steps: of the fit.
     """
 
-    def __init__(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pilot: Pilot) -> None:
+    def __init__(self, trainer: Any, pl_module: Any, pilot: Pilot, steps: Steps) -> None:
         self._trainer = trainer
         self._module = pl_module
         self._pilot = pilot
+        self._steps = steps
         self._overlay = Overlay()
-        self._patience = Patience(callbacks_of(trainer))
+        self._patience = Patience(callbacks_named(trainer, "EarlyStopping"))
         self._bar: BarText | None = None
         self._probing = False  # whether the last step was a program's
         self._aside = False
         self._gradients: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
         self._generators: dict[str, Any] | None = None  # at the last step boundary
-        self._step = trainer.global_step
-        self._in_batch = self._mid_window = False
-        # Lightning reads the weights for a checkpoint before any callback hears of it.
-        hook = _BeforeStateDict(self)
-        self._hook: Any = pl_module.register_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
+        self._begun = False  # whether a batch of the next step was trained on
 
     def batch_starts(self, batch: Any) -> None:
         """Have it hold what is to be trained on."""
@@ -48,19 +46,15 @@ class SearchInFit:
         served = self._pilot.serve(batch)
         if served is not batch:
             self._overlay.lay(batch, served)
-        self._in_batch, self._generators = True, None
+        self._begun, self._generators = True, None
         if self._pilot.searching:
             self._patience.hold()
             if self._bar is None:
                 bar = getattr(self._trainer, "progress_bar_callback", None)
                 self._bar = BarText(bar, self._shown)
 
-    def batch_ended(self) -> bool:
-        """Mark the step; to be called before the pilot hears of it.
-
-        Returns:
-            Whether it was the last batch of an optimizer step.
-        """
+    def batch_ended(self) -> None:
+        """Mark the step; to be called before the pilot hears of it."""
         self.go_on()  # a callback before ours may have saved a checkpoint
         probing = self._pilot.searching
         if (probing or self._probing) and not getattr(self._trainer, "barebones", False):
@@ -68,19 +62,12 @@ class SearchInFit:
         if self._probing and not probing:
             self._patience.release()
         self._probing = probing
-        stepped = self._stepped
-        self._in_batch, self._mid_window = False, not stepped
-        self._step = self._trainer.global_step
-        return stepped
+        self._begun = not self._steps.stepped
 
     def boundary(self) -> None:
         """The pilot has heard of it."""
         if self._pilot.searching:
             self._generators = rng_state()
-
-    @property
-    def _stepped(self) -> bool:
-        return self._trainer.global_step != self._step
 
     def go_on(self) -> None:
         """Put a program that was set aside back."""
@@ -97,7 +84,7 @@ class SearchInFit:
         self._overlay.lift()
         if self._aside or not self._pilot.searching:
             return
-        if self._mid_window:  # a restore sets them to zero
+        if self._begun and not self._steps.stepped:  # a restore sets them to zero
             self._gradients = [
                 (parameter, parameter.grad.clone())
                 for parameter in self._module.parameters()
@@ -108,14 +95,8 @@ class SearchInFit:
         self._aside = True
         self._pilot.settle()
 
-    def state_dict_is_read(self) -> None:
-        """Settle, unless a forward or backward pass needs the weights as they are."""
-        if not self._in_batch or self._stepped:
-            self.settle()
-
     def close(self) -> None:
         """Leave Lightning as it was."""
-        self._hook.remove()
         self._overlay.lift()
         self._patience.release()
         self._gradients = []
@@ -125,17 +106,3 @@ class SearchInFit:
 
     def _shown(self) -> str:
         return self._pilot.progress.removeprefix("LRPilot search: ")
-
-
-class _BeforeStateDict:
-    """Runs before the module's `state_dict`; a copy of the module is no business of ours."""
-
-    def __init__(self, search: SearchInFit | None = None) -> None:
-        self._search = search
-
-    def __call__(self, *_: Any) -> None:
-        if self._search is not None:
-            self._search.state_dict_is_read()
-
-    def __reduce__(self) -> Any:
-        return (_BeforeStateDict, ())

@@ -1,0 +1,210 @@
+"""LRPilot's part in one fit: from its first batch to its end."""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec
+
+from lrpilot.lightning.checks import (
+    found_lrs,
+    horizon,
+    observes_only,
+    warn_of_finite_checks,
+    why_no_search,
+)
+from lrpilot.lightning.metrics import Logged
+from lrpilot.lightning.schedulers import Schedulers
+from lrpilot.lightning.search import SearchInFit
+from lrpilot.lightning.steps import Steps
+from lrpilot.losses import BadLoss
+from lrpilot.torch.options import Options
+from lrpilot.torch.state import Stateful
+
+log = logging.getLogger("lrpilot")
+
+# A search is given up after so many steps in a row whose loss nobody tells.
+MOST_WITHOUT_LOSS = 3
+
+P = ParamSpec("P")
+
+
+def harmless(
+    method: Callable[Concatenate["Fit", P], None],
+) -> Callable[Concatenate["Fit", P], None]:
+    """A fault of ours ends our part in the fit, never the fit."""
+
+    @functools.wraps(method)
+    def run(fit: "Fit", /, *args: P.args, **keywords: P.kwargs) -> None:
+        if fit.over:
+            return
+        try:
+            method(fit, *args, **keywords)
+        except Exception as error:
+            fit.fail(error)
+
+    return run
+
+
+class Fit:
+    """A pilot, and what it needs of Lightning between the hooks of one fit.
+
+    Args:
+        trainer: of the fit; its optimizers and their state are in place.
+        pl_module: what it trains.
+        keywords: of `Options`.
+        stateful: as in `lrpilot.attach`.
+        loss: the train loss, where it is logged.
+        monitor: the validation loss, where it is logged.
+        state: what a checkpoint kept of an earlier attempt; None for nothing.
+
+    Attributes:
+        over: whether it ended; nothing happens from then on.
+        pilot: answers after the end as well.
+
+    Raises:
+        TypeError: a stateful object is of the wrong kind.
+        ValueError: an optimizer cannot be controlled, or an argument cannot be.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        keywords: dict[str, Any],
+        stateful: Sequence[Stateful],
+        loss: Logged,
+        monitor: Logged,
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.over = False
+        self._trainer = trainer
+        self._monitor = monitor
+        self._bad_told = False
+        self._without = 0  # steps in a row whose loss nobody told
+        why = observes_only(trainer)
+        warn_of_finite_checks(trainer)
+        if keywords["total_steps"] is None:
+            keywords = keywords | {"total_steps": horizon(trainer)}
+        if why:
+            log.warning("LRPilot: %s: this version observes it and writes nothing", why)
+            keywords = keywords | {"search": False}
+        elif keywords["search"] is True and (reason := why_no_search(trainer, pl_module)):
+            log.warning("LRPilot: no search: %s; this run is only guarded", reason)
+            keywords = keywords | {"search": False}
+        optimizers = list(trainer.optimizers)
+        self._schedulers = Schedulers(trainer, optimizers)
+        self.pilot = Options(**keywords).build(
+            optimizers,
+            pl_module,
+            schedulers=self._schedulers.own,
+            stateful=stateful,
+            request_stop=lambda: setattr(trainer, "should_stop", True),
+            controls=not why,
+            base_lrs=found_lrs(trainer),
+        )
+        if state:
+            try:
+                self.pilot.load_state_dict(state)
+            except Exception:
+                self.pilot.close("error")
+                raise
+        self._schedulers.show(self.pilot)
+        self._steps = Steps(trainer, pl_module, loss)
+        self._search = SearchInFit(trainer, pl_module, self.pilot, self._steps)
+        # Lightning reads the weights for a checkpoint before any callback hears of it.
+        hook = _BeforeStateDict(self)
+        self._hook: Any = pl_module.register_state_dict_pre_hook(hook)
+
+    @harmless
+    def go_on(self) -> None:
+        """Go on with a program that was set aside."""
+        self._search.go_on()
+
+    @harmless
+    def batch_starts(self, batch: Any) -> None:
+        """Start the run with the first batch; have a batch hold what a search trains on."""
+        self._schedulers.look()
+        self._search.batch_starts(batch)
+
+    @harmless
+    def batch_ended(self, outputs: Any) -> None:
+        """Report an optimizer step once its last batch is done."""
+        self._steps.add(outputs)
+        self._search.batch_ended()
+        if self._steps.stepped:
+            self._step_ended()
+        self._search.boundary()
+
+    @harmless
+    def settle(self) -> None:
+        """Make the weights the run's own, for whoever looks at them."""
+        self._search.settle()
+
+    @harmless
+    def state_dict_is_read(self) -> None:
+        """Settle, unless a forward or backward pass needs the weights as they are."""
+        if not self._steps.in_pass:
+            self._search.settle()
+
+    @harmless
+    def validated(self) -> None:
+        """Report the validation loss."""
+        value = self._monitor.value(self._trainer.callback_metrics)
+        if value is not None:
+            self._tell(self.pilot.validate, value)
+
+    def close(self, reason: str) -> None:
+        """Say goodbye, and leave Lightning as it was. Safe to call again."""
+        if self.over:
+            return
+        self.over = True
+        self._hook.remove()
+        self._steps.close()
+        try:
+            self._search.close()
+        finally:
+            self.pilot.close(reason)
+            self._schedulers.restore()
+
+    def fail(self, error: Exception) -> None:
+        """A fault of ours: training goes on without us, in the run's own state."""
+        log.error("LRPilot: a fault of its own; training goes on without it", exc_info=error)
+        try:
+            self.close("error")
+        except Exception:
+            log.exception("LRPilot: it could not let go of the fit as a whole")
+
+    def _step_ended(self) -> None:
+        loss = self._steps.take()
+        told = loss is not None and self._tell(self.pilot.step, loss)
+        self._without = 0 if told else self._without + 1
+        if told or (self.pilot.searching and self._without < MOST_WITHOUT_LOSS):
+            return
+        if self.pilot.searching:
+            log.warning("LRPilot: a search needs the loss of each step, and is given up")
+        self.pilot.count(1)
+
+    def _tell(self, report: Callable[[Any], None], value: Any) -> bool:
+        """Whatever a module returns or logs is its own affair, and no reason to end a fit."""
+        try:
+            report(value)
+        except BadLoss as error:
+            if not self._bad_told:
+                self._bad_told = True
+                log.warning("LRPilot: %s; training goes on without it", error)
+            return False
+        return True
+
+
+class _BeforeStateDict:
+    """Runs before the module's `state_dict`; a copy of the module is no business of ours."""
+
+    def __init__(self, fit: Fit | None = None) -> None:
+        self._fit = fit
+
+    def __call__(self, *_: Any) -> None:
+        if self._fit is not None:
+            self._fit.state_dict_is_read()
+
+    def __reduce__(self) -> Any:
+        return (_BeforeStateDict, ())

@@ -1,0 +1,42 @@
+"""Lightning has two names, `pytorch_lightning` and `lightning`, and a class tree under each."""
+
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+NAMES = ("lightning.pytorch", "pytorch_lightning")
+
+if TYPE_CHECKING:
+    import lightning.pytorch
+    import pytorch_lightning
+
+    class Guest(lightning.pytorch.Callback, pytorch_lightning.Callback):  # type: ignore[misc]
+        """A callback for the trainers of both."""
+else:
+
+    def _callbacks() -> tuple[type, ...]:
+        """The `Callback` of each that is installed; the second one costs a tenth of a second."""
+        found = []
+        for name in NAMES:
+            with suppress(ModuleNotFoundError):
+                found.append(import_module(name).Callback)
+        if not found:
+            raise ModuleNotFoundError(
+                'Lightning is not installed: pip install "lrpilot[lightning]"', name=NAMES[-1]
+            )
+        return tuple(found)
+
+    class Guest(*_callbacks()):
+        """A callback for the trainers of both: each wants one of its own tree."""
+
+
+def callbacks_named(trainer: Any, name: str) -> list[Any]:
+    """The callbacks of a trainer that are a Lightning class of this name, in either tree."""
+    return [
+        one
+        for one in trainer.callbacks
+        if any(
+            kind.__name__ == name and kind.__module__.startswith(NAMES)
+            for kind in type(one).__mro__
+        )
+    ]
