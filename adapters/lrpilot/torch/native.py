@@ -92,6 +92,11 @@ class NativeLRs:
             else:
                 self._keep(number, group.lr)
 
+    def settle(self) -> None:
+        """Apply all native LRs: a compiled scheduler writes them unseen, before it reads them."""
+        for number in range(len(self._lrs)):
+            self.apply(number)
+
     def groups_of(self, optimizer: torch.optim.Optimizer) -> list[Any]:
         """An optimizer's groups, the controlled ones with native LRs."""
         numbers = self._numbers
@@ -160,10 +165,23 @@ class _NativeGroup(MutableMapping[str, Any]):
         self._number = number
 
     def __getitem__(self, key: str) -> Any:
+        if torch.compiler.is_compiling():
+            return _read_outside(self, key)
+        return self.read(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if torch.compiler.is_compiling():
+            _write_outside(self, key, value)
+        else:
+            self.write(key, value)
+
+    def read(self, key: str) -> Any:
+        """What a scheduler finds."""
         native = self._native
         return native.at(self._number) if key == "lr" else native.on_host(self._group.live[key])
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def write(self, key: str, value: Any) -> None:
+        """What a scheduler writes."""
         if key == "lr":
             self._native.moved(self._number, value)
         else:
@@ -177,6 +195,26 @@ class _NativeGroup(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._group.live)
+
+
+# In a step that is compiled together with its scheduler, outside of the graph.
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _read_outside(group: _NativeGroup, key: str) -> Any:
+    value = group.read(key)
+    return value.as_subclass(Tensor) if isinstance(value, NativeTensor) else value
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _write_outside(group: _NativeGroup, key: str, value: Any) -> None:
+    group.write(key, value)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _groups_outside(native: NativeLRs, optimizer: torch.optim.Optimizer) -> list[Any]:
+    native.settle()
+    return native.groups_of(optimizer)
 
 
 def real_optimizer(optimizer: Any) -> Any:
@@ -193,7 +231,8 @@ class StandIn:
     @property
     def param_groups(self) -> list[Any]:
         """The groups, with native LRs."""
-        groups: list[Any] = self._native.groups_of(self.real)
+        find = _groups_outside if torch.compiler.is_compiling() else NativeLRs.groups_of
+        groups: list[Any] = find(self._native, self.real)
         return groups
 
     def __getattr__(self, name: str) -> Any:

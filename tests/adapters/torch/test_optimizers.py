@@ -229,6 +229,18 @@ def test_groups_that_share_one_tensor_are_parted(daemon: FakeDaemon) -> None:
     assert pilot.lrs == pytest.approx([0.01, 0.02])
 
 
+@pytest.mark.parametrize("kind", ["Adam", "AdamW", "NAdam", "RMSprop", "Adadelta"])
+def test_a_capturable_optimizer_is_controlled(daemon: FakeDaemon, kind: str) -> None:
+    """Torch makes a step of one on a device only; its LR is written all the same."""
+    job = Job(kind, "capturable", "tensor")
+    pilot = lrpilot.attach(job.optimizer, model=job.model)
+    objects = job.lrs
+    daemon.decide(cut(0.5))
+    pilot.step(1.0)
+    assert all(one is before for one, before in zip(job.lrs, objects, strict=True))
+    assert pilot.lrs == pytest.approx([LR / 2] * 2)
+
+
 def test_a_group_added_later_shares_none_either(daemon: FakeDaemon) -> None:
     job = Job("AdamW", lr="tensor")
     pilot = lrpilot.attach(job.optimizer, model=job.model)

@@ -335,6 +335,55 @@ def test_a_group_at_0_stays_at_0_under_either_plan() -> None:
         assert loop.step()[1] == 0
 
 
+def test_two_schedulers_may_take_turns() -> None:
+    """As SWALR follows another one, half-way through a run."""
+    loops = [Loop("ExponentialLR", attach=False) for _ in range(2)]
+    turns = [[loop.scheduler, SCHEDULERS["SWALR"](loop.optimizer)] for loop in loops]
+    ours, native = loops
+    ours.scheduler = turns[0]
+    ours.attach()
+    for k in range(STEPS):
+        if k == BEGINS:
+            ours.daemon.decide(decision("SCALE"))
+        if k == ENDS:
+            release(ours)
+        for loop, both in zip(loops, turns, strict=True):
+            loop.scheduler = both[k > 6]
+            loop.step()
+        if not BEGINS <= k < ENDS:
+            assert ours.lrs == native.lrs, f"step {k}"
+        else:
+            assert ours.lrs == pytest.approx([FACTOR * lr for lr in native.lrs])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of torch's, to compile
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["LinearLR", "a user's own"])
+def test_a_scheduler_that_is_compiled_with_its_optimizer(name: str, kind: str) -> None:
+    native, loop = Loop(name, kind, attach=False), Loop(name, kind)
+    torch._dynamo.reset()
+
+    @torch.compile(backend="eager")
+    def update() -> None:
+        loop.optimizer.step()
+        loop.scheduler.step()
+
+    for k in range(10):
+        if k == 2:
+            loop.daemon.decide(decision("SCALE"))
+        if k == 6:
+            release(loop)
+        native.step()
+        update()
+        assert loop.pilot is not None
+        loop.pilot.step(1.0)
+        if not 2 <= k < 6:
+            assert loop.lrs == native.lrs, f"step {k}"
+        else:
+            assert loop.lrs == pytest.approx([FACTOR * lr for lr in native.lrs])
+    torch._dynamo.reset()
+
+
 def test_no_lr_is_searched_by_its_ratio_to_0() -> None:
     model = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in LRS)
     optimizer = torch.optim.SGD(
