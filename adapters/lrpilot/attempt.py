@@ -1,4 +1,4 @@
-"""One attempt of a run in this process: its parts, its beginning, its state, its end."""
+"""One attempt of a run in this process: its beginning, its state, its end."""
 
 import logging
 from collections.abc import Callable
@@ -7,70 +7,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from lrpilot import checkpoint
-from lrpilot.client.base import Transport
 from lrpilot.control import Control
-from lrpilot.decisions import Judge
-from lrpilot.helm import Helm
-from lrpilot.line import Line, Stamp
-from lrpilot.losses import LossReader
+from lrpilot.line import Line
+from lrpilot.lockstep import Lockstep
 from lrpilot.opening import await_program, why_no_search
-from lrpilot.patience import Patience
-from lrpilot.plan import BoundsOf, plan_from_state
-from lrpilot.rates import Rates
-from lrpilot.run import RunInfo
-from lrpilot.snapshots import SnapshotKeeper
-from lrpilot.trainer import TrainerPort
+from lrpilot.parts import Parts
+from lrpilot.plan import plan_from_state
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
 log = logging.getLogger("lrpilot")
 
 
-class Attempt:
-    """What a pilot is made of, and what happens around its steps.
-
-    Args:
-        trainer: the adapter of the training framework.
-        transport: the line to the daemon; None makes the pilot inert.
-        run: what the daemon is told of this run.
-        losses: reads loss values, without waiting for a device.
-        bounds_of: the bounds of the first param group's LR.
-        connect_timeout: seconds that the daemon may be waited for where no step runs: before
-            step 0, and in front of a search of its own.
-        waited: how many of them were spent before this.
-    """
-
-    def __init__(
-        self,
-        trainer: TrainerPort,
-        transport: Transport | None,
-        run: RunInfo,
-        losses: LossReader,
-        bounds_of: BoundsOf,
-        connect_timeout: float = 10.0,
-        waited: float = 0.0,
-    ) -> None:
-        self._trainer = trainer
-        self._transport = transport  # asked for its status, also after the end
-        self._line = Line(transport) if transport is not None else None
-        self._run = run
-        self._losses = losses
-        self._bounds_of = bounds_of
-        self._connect_timeout, self._waited = connect_timeout, waited
-        self._rates = Rates(trainer, bounds_of(trainer.base_lrs[0]), self._foreign_lr)
-        self._stamp = Stamp()
-        self._started = self._opened = self._begun = self._closed = False
-        self._release: Callable[[], None] = lambda: None
-        self._judge = Judge()
-        self._patience = Patience()
-        self._snapshots: SnapshotKeeper | None = None
-        self._control: Control | None = None
-        if self._line is not None:
-            if run.acts and trainer.can_snapshot:
-                self._snapshots = SnapshotKeeper(trainer.snapshot, run.total_steps)
-            helm = Helm(trainer, self._line, self._rates, self._stamp, self._snapshots)
-            self._control = Control(helm, self._judge, losses, self._patience, run)
-            if run.search:
-                self._want_search()
+class Attempt(Parts):
+    """What happens around a pilot's steps; for its arguments see `Parts`."""
 
     # -- its beginning and its end
 
@@ -91,6 +40,8 @@ class Attempt:
         if late:
             self._missed_start(control)
         try:
+            if self._lockstep is not None and not self._join(self._lockstep, control, late=late):
+                return
             control.helm.take()
             if self._run.search and not control.can_search:  # the snapshot failed
                 self._run = replace(self._run, search=False)
@@ -114,6 +65,20 @@ class Attempt:
             self._run = replace(self._run, searched=False)
             self._set_bounds(searched=False)
 
+    def _join(self, lockstep: Lockstep, control: Control, *, late: bool) -> bool:
+        """Meet the other ranks before the first step; returns whether all act together."""
+        facts = self._run.facts(self._trainer, self._rates, self._stamp.branch)
+        facts |= {"late": late, "batches": control.replay.serving}
+        control.can_set_aside = lockstep.join(facts, self._rates.step)
+        if lockstep.why:
+            self._apart(lockstep)
+            return False
+        if self._run.search and (why := why_no_search(self._run, control)):
+            self._no_search(control, why)
+            self._run = replace(self._run, searched=False)
+            self._set_bounds(searched=False)
+        return True
+
     def on_close(self, release: Callable[[], None]) -> None:
         """Call `release` at the end."""
         self._release = release
@@ -125,6 +90,8 @@ class Attempt:
         self._closed = True
         line, self._line = self._line, None
         self._release()
+        if self._lockstep is not None:
+            self._lockstep.leave("" if reason == "error" else "a rank has closed its pilot")
         if line is not None and self._control is not None:
             try:
                 self._control.runner.deliver(self._losses.drain())
@@ -252,19 +219,6 @@ class Attempt:
                 hello.plan.CopyFrom(plan)
             line.transport.open(hello)
 
-    def _want_search(self) -> None:
-        """Ask for a search when the session opens, where one can be carried out."""
-        control = self._control
-        if control is None:
-            return
-        if why := why_no_search(self._run, control):
-            self._no_search(control, why)
-            return
-        self._run = replace(self._run, search=True, searched=True)
-        self._set_bounds(searched=True)
-        if self._run.mode == "auto":
-            control.replay.record()
-
     def _ask_search(self) -> bool:
         """Ask for a search, before step 0 or in mid-run; returns whether one may come now."""
         line, control, asked = self._line, self._control, self._run.search and not self._started
@@ -294,17 +248,6 @@ class Attempt:
         except Exception as error:
             self._give_up(error)
 
-    def _set_bounds(self, *, searched: bool) -> None:
-        base = self._rates.base_lrs[0]
-        self._rates.bounds = self._bounds_of(base, True) if searched else self._bounds_of(base)
-
-    def _no_search(self, control: Control, why: str) -> None:
-        if self._line is not None:  # the run's story says it as well
-            text = f"no search: {why}; this run is only guarded"
-            self._line.notice("no_search", self._rates.step, text)
-        control.replay.stop()
-        self._run = replace(self._run, search=False)
-
     def _reopen(self, line: Line) -> None:
         """The first program did not come; one that came late would cost steps."""
         self._run = replace(self._run, searched=False)
@@ -312,20 +255,3 @@ class Attempt:
         bounds = self._rates.bounds
         self._hello.search, self._hello.min_lr, self._hello.max_lr = False, bounds.low, bounds.high
         line.transport.open(self._hello)
-
-    def _foreign_lr(self, text: str) -> None:
-        if self._line is not None:
-            self._line.notice("foreign_lr", self._rates.step, text)
-
-    def _give_up(self, error: Exception) -> None:
-        """A fault of ours: the loop never hears of it, and goes on at the LRs in force."""
-        log.error("LRPilot: a fault of its own; training goes on without it", exc_info=error)
-        line, self._line = self._line, None
-        if line is None or self._control is None:
-            return
-        try:
-            self._control.give_up()
-        except Exception:
-            log.exception("LRPilot: a program's state could not be left")
-        line.notice("fault", self._rates.step, f"a fault in the training process: {error!r}")
-        line.goodbye("error", self._rates.step)

@@ -1,12 +1,14 @@
 """Decisions as they are carried out: read from the inbox, judged, applied, answered."""
 
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from lrpilot.client.base import Forgotten, Message
+from lrpilot.client.base import Finish, Forgotten, Message
 from lrpilot.decisions import Judge
 from lrpilot.helm import Helm, NotHeld
+from lrpilot.lockstep import Elsewhere, Lockstep
 from lrpilot.losses import LossReader
 from lrpilot.patience import Patience
 from lrpilot.plan import Bounds, Plan, PlanError
@@ -31,6 +33,7 @@ class Control:
         losses: reads loss values.
         patience: the budget of waits.
         run: its mode says whether decisions are followed; an observer answers them only.
+        lockstep: what several ranks agree on; None where there is one.
 
     Attributes:
         welcome: the daemon's newest welcome.
@@ -45,15 +48,18 @@ class Control:
         losses: LossReader,
         patience: Patience,
         run: RunInfo,
+        lockstep: Lockstep | None = None,
     ) -> None:
         self.helm = helm
+        self.lockstep = lockstep
         self.judge = judge
         self.patience = patience
         self.replay = Replay(self._cannot_replay)
-        self.runner = Runner(helm, losses, self.replay, patience, self.hear)
+        self.runner = Runner(helm, losses, self.replay, patience, self.hear, lockstep)
         self.welcome: session_pb2.Welcome | None = None
         self.answers = 0
         self.stop = False
+        self.can_set_aside = True  # else no program is begun: several ranks, and no `batches`
         self._controls = run.acts
         self._mode = run.mode  # in force, as far as the user knows
         self._line = helm.line
@@ -62,7 +68,15 @@ class Control:
     @property
     def can_search(self) -> bool:
         """Whether a program would be followed."""
-        return self._controls and self.helm.can_restore
+        return self._controls and self.helm.can_restore and self.can_set_aside
+
+    def meet(self, step: int) -> bool:
+        """The end of a window of several ranks; returns whether all take a snapshot here."""
+        assert self.lockstep is not None
+        searching, snapshots = self.runner.searching, self.helm.snapshots
+        due = snapshots.next_step if snapshots is not None else math.inf
+        take = self.lockstep.meet(step, searching=searching, snapshot_due=due)
+        return take and not searching
 
     def boundary(self, program: int, loss: float | None) -> None:
         """A step is over: end its program if it is time, and do what the daemon said.
@@ -107,6 +121,8 @@ class Control:
             text = "the daemon's journal is older than this run; it goes on from where training is"
             self._line.notice("older_journal", self._rates.step, text)
             self.helm.tell_again()
+        elif isinstance(message, Finish):
+            self._decay(max(message.end - self._rates.step, 1))
         elif self.helm.snapshots is not None:
             self.helm.snapshots.prove(message.id, self._rates.step)
         return True
@@ -116,9 +132,10 @@ class Control:
         mode = mode_named(in_force)
         if mode is not None and mode != self._mode:
             text = (
-                "LRPilot: the daemon's configuration sets mode %r for this run, in place of %r: %s"
+                f"LRPilot: the daemon's configuration sets mode {mode!r} for this run, in place "
+                f"of {self._mode!r}: {MODE_MEANS[mode]}"
             )
-            log.warning(text, mode, self._mode, MODE_MEANS[mode])
+            self._line.tell(logging.WARNING, text)
             self._mode = mode
 
     def _decide(self, decision: model_pb2.Decision) -> None:
@@ -133,10 +150,10 @@ class Control:
                 self._rates.step,
                 decision.branch if crosses else branch,
                 controls=self._controls,
-                programs=helm.can_restore,
+                programs=self.can_search,
             )
             status, detail = refusal or self._apply(decision)
-        except (NotHeld, PlanError, NoRoom) as error:
+        except (NotHeld, PlanError, NoRoom, Elsewhere) as error:
             status, detail = model_pb2.DECISION_STATUS_REJECTED, str(error)
         except Exception as error:  # a restore that failed half-way is told, never raised
             log.exception("LRPilot: decision %d could not be applied", decision.id)
@@ -154,7 +171,7 @@ class Control:
         )
         self.judge.answered(decision, receipt)
         self._line.report(session_pb2.Report(receipt=receipt))
-        log.log(*self.judge.line(decision, receipt))
+        self._line.tell(*self.judge.line(decision, receipt))
 
     def _apply(self, decision: model_pb2.Decision) -> tuple[model_pb2.DecisionStatus, str]:
         helm, rates, runner = self.helm, self._rates, self.runner
@@ -213,8 +230,18 @@ class Control:
     def finish(self, steps: int) -> None:
         """Lead from the LR in force to 0 in a straight line, over so many steps from here on.
 
-        An open program and its search end first. An observer only reports it.
+        An open program and its search end first. An observer only reports it. Of several ranks
+        the first one's wish counts, and all of them begin at the same step.
         """
+        rates = self._rates
+        if self.lockstep is not None:
+            self.lockstep.ask(Finish(rates.step + steps))
+        elif self._controls:
+            self._decay(steps)
+        request = session_pb2.Request(kind="finish", step=rates.step, steps=steps)
+        self._line.report(session_pb2.Report(request=request))
+
+    def _decay(self, steps: int) -> None:
         rates = self._rates
         if self._controls:
             self.give_up()
@@ -227,8 +254,6 @@ class Control:
             )
             plan = model_pb2.Plan(kind=kind, segments=[line])
             rates.follow(Plan(plan, Bounds(0.0, rates.bounds.high), rates.base_lrs))
-        request = session_pb2.Request(kind="finish", step=rates.step, steps=steps)
-        self._line.report(session_pb2.Report(request=request))
 
     def give_up(self) -> None:
         """Nobody decides any more: the run's own state and plan, if a program has the live one."""
@@ -236,6 +261,13 @@ class Control:
             self.runner.interrupt()
         finally:
             self.runner.finish()
+
+    def retire(self) -> None:
+        """From here on this is an observer: the plan in force goes on, and nothing else comes."""
+        self.lockstep, self._controls = None, False
+        self.give_up()
+        if self.helm.snapshots is not None:
+            self.helm.snapshots.give_up()
 
     def _cannot_replay(self, text: str) -> None:
         self._line.notice("replay_off", self._rates.step, text)

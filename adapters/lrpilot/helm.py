@@ -1,8 +1,10 @@
 """The hand on the training state: snapshots, restores, and the branch that they begin."""
 
 import logging
+from functools import partial
 
 from lrpilot.line import Line, Stamp
+from lrpilot.lockstep import Elsewhere, Together, alone
 from lrpilot.rates import Rates
 from lrpilot.snapshots import SnapshotKeeper
 from lrpilot.trainer import SLOTS, NoRoom, TrainerPort
@@ -24,6 +26,7 @@ class Helm:
         rates: knows the step.
         stamp: its branch moves on at each restore.
         snapshots: which slot holds what; None where nothing can be restored.
+        together: does something that may fail, on all ranks or on none.
     """
 
     def __init__(
@@ -33,12 +36,14 @@ class Helm:
         rates: Rates,
         stamp: Stamp,
         snapshots: SnapshotKeeper | None,
+        together: Together = alone,
     ) -> None:
         self.trainer = trainer
         self.line = line
         self.rates = rates
         self.stamp = stamp
         self.snapshots = snapshots
+        self._together = together
         self._live: tuple[int, int] | None = None  # the snapshot that the state was, at which step
 
     @property
@@ -77,6 +82,14 @@ class Helm:
             raise NotHeld(f"snapshot {snapshot} is not held any more")
         return slot
 
+    def save(self, slot: int) -> None:
+        """Copy the training state into a slot, at a point that all ranks come to."""
+        self._together(partial(self.trainer.snapshot, slot))
+
+    def load(self, slot: int, *, rng: bool) -> None:
+        """Put a slot's state back, at a point that all ranks come to."""
+        self._together(partial(self.trainer.restore, slot, rng=rng))
+
     def restore(self, snapshot: int, *, rng: bool, gradients: bool = False) -> None:
         """Put a snapshot's state back: a branch of its own begins.
 
@@ -91,7 +104,7 @@ class Helm:
         """
         slot = self.slot_of(snapshot)
         if not (gradients and self._live == (snapshot, self.rates.step)):
-            self.trainer.restore(slot, rng=rng)
+            self.load(slot, rng=rng)
         self.leave_branch()
 
     def put_back(self, slot: int | None) -> None:
@@ -101,7 +114,7 @@ class Helm:
         """
         try:
             if slot is not None:
-                self.trainer.restore(slot, rng=True)
+                self.load(slot, rng=True)
         except Exception as error:
             log.exception("LRPilot: a state could not be restored; training goes on from this one")
             text = f"a state could not be restored: {error!r}"
@@ -125,7 +138,8 @@ class Helm:
             self._give_up(self.snapshots, f"no snapshots: {error}")
             return
         except Exception as error:  # out of memory, most likely: guard on without snapshots
-            log.exception("LRPilot: a snapshot failed; this run goes on without snapshots")
+            if not isinstance(error, Elsewhere):
+                log.exception("LRPilot: a snapshot failed; this run goes on without snapshots")
             self._give_up(self.snapshots, f"a snapshot failed: {error!r}")
             return
         if taken is not None:

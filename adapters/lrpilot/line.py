@@ -31,12 +31,14 @@ class Line:
 
     Args:
         transport: carries them.
+        quiet: whether another rank tells the user.
 
     Attributes:
         on_report: called after each report: training may stand elsewhere than before.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.transport = transport
         self.inbox = transport.inbox
         self.seq = 0
@@ -69,9 +71,13 @@ class Line:
         self.transport.report(report)
         self.on_report()
 
+    def tell(self, level: int, text: str) -> None:
+        """Tell the user, once for all ranks."""
+        log.log(logging.DEBUG if self.quiet else level, "%s", text)
+
     def notice(self, kind: str, step: int, text: str) -> None:
         """Tell the user, and the run's story."""
-        log.warning("LRPilot: %s", text)
+        self.tell(logging.WARNING, f"LRPilot: {text}")
         self.report(session_pb2.Report(notice=session_pb2.Notice(kind=kind, step=step, text=text)))
 
     def goodbye(self, reason: str, step: int) -> None:

@@ -39,8 +39,6 @@ def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
             if not welcomed and control.welcome is not None and not control.welcome.searches:
                 return "the daemon does not search this run"
             left = seconds - (time.monotonic() - began)
-            if left <= 0:
-                return "no program came"
             heard, took = control.patience.wait(line.transport.wait, left, charged=False)
             runner.waited += took
             if not heard:
@@ -53,12 +51,12 @@ def await_program(control: Control, seconds: float, *, welcomed: bool) -> str:
 
 def why_no_search(run: RunInfo, control: Control) -> str:
     """Why a run cannot be searched, for a person; empty where it can."""
-    if run.world_size > 1:
-        return f"{run.world_size} ranks are only observed"
     if not run.acts:
         return f"mode={run.mode!r} writes nothing"
     if control.helm.rates.base_lrs[0] <= 0:
         return "the first param group's LR is 0, and all others are searched by their ratio to it"
+    if not control.can_set_aside:
+        return "several ranks need pilot.batches from the first step on"
     if not control.can_search:
         return "without snapshots of the model there is no state to come back to"
     return ""

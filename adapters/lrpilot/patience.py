@@ -37,10 +37,14 @@ class Patience:
         self, wait: Callable[[float], bool], seconds: float, *, charged: bool = True
     ) -> tuple[bool, float]:
         """Wait at most so long for the daemon's word; (whether it came, seconds that it took)."""
-        before = self._clock()
+        before, counted = self._clock(), self.seconds
         heard = wait(seconds)
         took = self._clock() - before
-        self.seconds += took
+        self.seconds = counted + took  # waits for other ranks within it included
         if charged:
             self._spent += took
         return heard, took
+
+    def count(self, seconds: float) -> None:
+        """So long was waited for another rank: as in their own collectives, so not charged."""
+        self.seconds += seconds

@@ -20,7 +20,7 @@ class Pilot(Attempt):
     """Streams a run's losses and applies decisions; made by `lrpilot.attach`.
 
     Step k is the k-th optimizer step that the run executed, from 0. Not thread-safe: every method
-    belongs to the training thread. For its arguments see `Attempt`.
+    belongs to the training thread. For its arguments see `Parts`.
     """
 
     # -- what a training loop calls
@@ -52,13 +52,20 @@ class Pilot(Attempt):
             rates.step = after = k + 1
             if not self._begun:
                 self._begin(line)
+            lockstep, take = self._lockstep, False
+            if lockstep is not None and after >= lockstep.next_step and (control := self._control):
+                take = control.meet(after)
             if (program or line.inbox) and (control := self._control):
                 control.boundary(program, value)
             if rates.plan is not None:
                 rates.advance()
             snapshots = self._snapshots
-            if snapshots and after >= snapshots.next_step and (control := self._control):
+            if lockstep is None:
+                take = snapshots is not None and after >= snapshots.next_step
+            if take and (control := self._control):
                 control.helm.take()
+            if lockstep is not None and lockstep.why:
+                self._apart(lockstep)
         except BadLoss:
             raise
         except Exception as error:
@@ -126,7 +133,7 @@ class Pilot(Attempt):
             yield from loader
             return
         for batch in self._control.feed(loader):
-            if self._run.search and not self._started:
+            if (self._run.search or self._lockstep is not None) and not self._started:
                 self.start()  # no forward pass was made: the first program trains like all others
             yield batch
             del batch

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lrpilot
+from lrpilot.plan import plan_to_state
 from lrpilot.rates import Rates
 from lrpilot.trainer import TrainerPort
 from lrpilot_proto import reactions
@@ -89,6 +90,21 @@ class RunInfo:
             search=False,
             searched=state.get("searched", False),
         )
+
+    def facts(self, trainer: TrainerPort, rates: Rates, branch: int) -> dict[str, Any]:
+        """What several ranks of one run must have in common."""
+        return {
+            "mode": self.mode,
+            "search": self.search,
+            "total_steps": self.total_steps,
+            "step": rates.step,
+            "branch": branch,
+            "groups": list(trainer.group_names),
+            "lrs": list(rates.base_lrs),
+            "bounds": [rates.bounds.low, rates.bounds.high],
+            "plan": plan_to_state(rates.plan),
+            "model": trainer.can_snapshot,
+        }
 
     def hello(
         self, trainer: TrainerPort, rates: Rates, *, programs: bool, replay: bool

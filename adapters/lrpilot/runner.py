@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from lrpilot.client.base import Message
 from lrpilot.helm import Helm
+from lrpilot.lockstep import Lockstep
 from lrpilot.losses import LossReader, Row
 from lrpilot.patience import Patience
 from lrpilot.plan import Bounds, Plan
@@ -36,6 +37,7 @@ class Runner:
         patience: how long to wait for the word on what comes after it.
         hear: reads the inbox, which may begin a program or end the search; returns the messages
             that are for later.
+        lockstep: what several ranks agree on; None where there is one.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class Runner:
         replay: Replay,
         patience: Patience,
         hear: Callable[[], list[Message]],
+        lockstep: Lockstep | None = None,
     ) -> None:
         self._helm = helm
+        self._lockstep = lockstep
         self._losses = losses
         self._replay = replay
         self._patience = patience
@@ -96,13 +100,15 @@ class Runner:
         start = _id(message, "restore_snapshot") or _id(decision, "restore_snapshot")
         back = _id(message, "fallback_snapshot") or start
         helm.check(start, back, saving=decision.save_snapshot)
+        if self._lockstep is not None and self._phase is Phase.OFF:
+            helm.save(ASIDE_SLOT)  # memory that one rank may need alone, where none may fail
         if decision.save_snapshot:
             helm.keep()
         before = OWN_SLOT
         if decision.save_snapshot and helm.snapshots is not None:
             before = helm.slot_of(helm.snapshots.taken)
         elif back is None or (message.restore_at_end and start is None):
-            helm.trainer.snapshot(OWN_SLOT)
+            helm.save(OWN_SLOT)
         end = before if start is None else helm.slot_of(start)
         if start is not None:
             helm.restore(start, rng=decision.restore_rng, gradients=self.batch_is_out)
@@ -141,6 +147,8 @@ class Runner:
         program = self._program
         if program is None:
             return
+        if self._phase is Phase.ASIDE and self._lockstep is not None:
+            self._spoiled(program, "a step was made on the run's own weights amid a program")
         if self._phase is Phase.ASIDE:  # it took no batch from `batches`: the run went on itself
             self._helm.leave_branch()
             self._close("interrupted", None)
@@ -148,11 +156,19 @@ class Runner:
             self._replay.stepped()
             if loss is not None:
                 program.heard(loss)
-            reason = program.end(self._helm.rates.step)
+            reason = self._end(program)
             if not reason:
                 return
             self._close(reason, program.end_slot)
         self._await_word(program)
+
+    def _end(self, program: OpenProgram) -> str:
+        """Why a program is over at this boundary, or an empty text."""
+        step = self._helm.rates.step
+        reason = program.end(step)
+        if self._lockstep is None:
+            return reason
+        return self._lockstep.ended(reason, step - program.first_step, program.message.length)
 
     # -- the run's own state in the middle of a program
 
@@ -166,6 +182,9 @@ class Runner:
         if self._phase is not Phase.RUNNING or self._program is None:
             return
         if self._replay.serving and self._set_aside(self._program):
+            return
+        if self._lockstep is not None:
+            self._spoiled(self._program, "a program could not be set aside")
             return
         self.interrupt()
         rates = self._helm.rates
@@ -185,6 +204,14 @@ class Runner:
         self._helm.rates.follow(program.fallback)
         return True
 
+    def _spoiled(self, program: OpenProgram, why: str) -> None:
+        """This rank has lost a program that goes on elsewhere: all ranks leave it soon, for the
+        run's own state, which is shown here until then."""
+        assert self._lockstep is not None
+        self._lockstep.veto(why)
+        self._phase = Phase.RUNNING
+        self._helm.trainer.restore(program.own_slot, rng=True)
+
     def go_on(self) -> bool:
         """Put a program that was set aside back; returns whether there was one."""
         if self._phase is not Phase.ASIDE or self._program is None:
@@ -193,7 +220,10 @@ class Runner:
             self._helm.trainer.restore(ASIDE_SLOT, rng=True)
         except Exception:
             log.exception("LRPilot: a program could not go on, and ends")
-            self._close("interrupted", self._program.own_slot)
+            if self._lockstep is not None:
+                self._spoiled(self._program, "a program could not go on")
+            else:
+                self._close("interrupted", self._program.own_slot)
             return False
         self._phase = Phase.RUNNING
         self._helm.rates.follow(self._program.plan)
@@ -242,8 +272,6 @@ class Runner:
                 if self._phase is not Phase.DUE:
                     return
                 left = allowed - self.waited
-                if left <= 0:
-                    break
                 heard, took = self._patience.wait(line.transport.wait, left)
                 self.waited += took
                 if not heard:
@@ -272,7 +300,8 @@ class Runner:
         )
         helm.line.report(session_pb2.Report(fallback=taken))
         lr = helm.trainer.get_lrs()[0]
-        log.warning("LRPilot: the search is over: %s; training goes on at LR %.3g", reason, lr)
+        text = f"LRPilot: the search is over: {reason}; training goes on at LR {lr:.3g}"
+        helm.line.tell(logging.WARNING, text)
         self.finish()
 
     def finish(self) -> None:
@@ -292,7 +321,7 @@ class Runner:
         phase = message.phase or "program"
         if phase != self._told:
             self._told = phase
-            log.info("%s", progress_of(message))
+            self._helm.line.tell(logging.INFO, progress_of(message))
 
 
 def _id(message: model_pb2.Program | model_pb2.Decision, name: str) -> int | None:

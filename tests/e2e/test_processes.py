@@ -6,8 +6,6 @@ import signal
 import subprocess
 from pathlib import Path
 
-import torch
-
 from lrpilot_proto import rendezvous
 from support.daemon import Daemon, environment, script, until
 from support.training import attach, job, train
@@ -85,25 +83,3 @@ def test_a_daemon_ends_after_its_linger(daemon: Daemon) -> None:
     assert daemon.story("run")["telemetry"]["received"] == 100
     assert "no session left" in daemon.log
     until(lambda: not daemon.answers())
-
-
-def test_ranks_are_only_observed(daemon: Daemon) -> None:
-    daemon.start()
-    trainer = script("ranks.py", daemon.address, "run", daemon.folder)
-    assert trainer.wait(timeout=100) == 0
-    ranks = [torch.load(daemon.folder / f"{rank}.pt") for rank in range(2)]
-    # As integers: the weights have become NaN, and NaN is not equal to itself.
-    bits = [
-        [[tensor.view(torch.int32).tolist() for tensor in rank[how]] for rank in ranks]
-        for how in ("watched", "alone")
-    ]
-    assert bits[0][0] == bits[0][1]
-    assert bits[0] == bits[1]
-
-    story = daemon.story("run")
-    assert story["mode"] == "observe"
-    assert story["telemetry"]["received"] == 120
-    assert {signal["kind"] for signal in story["signals"]} >= {"nonfinite"}
-    assert story["decisions"]
-    assert {decision["status"] for decision in story["decisions"]} == {"shadow"}
-    assert daemon.receipts("run") == []

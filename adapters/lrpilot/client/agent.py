@@ -84,6 +84,8 @@ class Agent:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until something lies in the inbox; False at the timeout, or when nothing will."""
+        if timeout_s <= 0:
+            return False
         deadline = time.monotonic() + timeout_s
         while not self.inbox and os.getpid() == self._pid:
             left = deadline - time.monotonic()

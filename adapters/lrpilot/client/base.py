@@ -15,8 +15,15 @@ class Forgotten:
     """The daemon lacks what one has acknowledged: its journal is an older state, or another."""
 
 
-# What the daemon can say to the training thread.
-Message = model_pb2.Decision | session_pb2.SnapshotProven | session_pb2.Welcome | Forgotten
+@dataclass(frozen=True)
+class Finish:
+    """The training code of rank 0 wants the run to decay to `end`: a wish that all ranks follow."""
+
+    end: int
+
+
+# What the daemon can say to the training thread, and rank 0 to the others.
+Message = model_pb2.Decision | session_pb2.SnapshotProven | session_pb2.Welcome | Forgotten | Finish
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,9 @@ class Transport(Protocol):
         """Wait until something lies in the inbox.
 
         Returns:
-            True once something does; False at the timeout, or early when nothing will come: the
-            session is lost, the daemon refused, this is a forked child.
+            True once something does; False at the timeout, at once where that is 0 or less, or
+            early when nothing will come: the session is lost, the daemon refused, this is a
+            forked child.
         """
 
     def open(self, hello: session_pb2.Hello) -> None:

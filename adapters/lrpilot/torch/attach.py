@@ -39,8 +39,10 @@ def attach(
     """Put a training loop under LRPilot's guard.
 
     Use it as a context manager, and call `pilot.step(loss)` once per optimizer step, after
-    `optimizer.step()`. `LRPILOT=off` in the environment makes it inert. With several ranks it
-    only observes. Nothing that goes wrong with the daemon is ever raised into the loop.
+    `optimizer.step()`. `LRPILOT=off` in the environment makes it inert. With several ranks
+    all of them attach, after `init_process_group`; rank 0 alone talks to the daemon, its loss is
+    the run's, and what it hears is done at the same step everywhere. Nothing that goes wrong with
+    the daemon is ever raised into the loop.
 
     Args:
         optimizer: what trains; its LRs are the native ones unless `scheduler` is given. Several,

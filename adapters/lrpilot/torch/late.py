@@ -75,6 +75,9 @@ class CopyOptions(Options):
     def _connect(self) -> Transport:
         return Alone()
 
+    def _place(self) -> tuple[int, int, None]:
+        return 0, 1, None  # made by one rank alone, perhaps
+
 
 class LateAttach:
     """Counts optimizer steps, gathers losses, and has a pilot from the first loss on.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lrpilot.client.agent import Agent
+from lrpilot.client.alone import Alone
 from lrpilot.client.base import Transport
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Bounds
@@ -19,7 +20,14 @@ from lrpilot.run import RunInfo, default_name, new_attempt
 from lrpilot.torch.checks import optimizers_of
 from lrpilot.torch.losses import TorchLosses
 from lrpilot.torch.memory import PLACES, SnapshotMemory
-from lrpilot.torch.ranks import rank_and_world
+from lrpilot.torch.ranks import (
+    StoreRanks,
+    Unread,
+    decline,
+    rank_and_world,
+    ranks_of_group,
+    why_apart,
+)
 from lrpilot.torch.slots import Slots
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.trainer import TorchTrainer
@@ -90,41 +98,54 @@ class Options:
         controls: bool = True,
         base_lrs: Sequence[float] | None = None,
     ) -> Pilot:
-        """The pilot of one attempt, with its line to the daemon.
+        """The pilot of one attempt, with its line to the daemon; of several ranks, the first's.
 
-        Inert where the mode or `LRPILOT` says off, and on every rank but the first; only
-        observing with several ranks, or without `controls`.
+        Inert where the mode or `LRPILOT` says off; only observing without `controls`, and where
+        several ranks cannot act together: then all but the first are inert.
 
         Raises:
             TypeError: an optimizer, the model or a stateful object is of the wrong kind.
             ValueError: an optimizer cannot be controlled, or bounds, address or token cannot be.
         """
-        rank, world = rank_and_world()
-        inert = self._off or rank > 0
-        if world > 1 and not inert:
-            log.warning("LRPilot: %d ranks: this version observes them and writes nothing", world)
-        controls = controls and world <= 1
+        rank, world, ranks = self._place()
+        controls = controls and self.mode in ("advise", "auto") and not self._off
+        if controls and world > 1 and (why := why_apart(ranks, optimizer)):
+            controls = False
+            if rank == 0:
+                log.warning("LRPilot: %d ranks: %s; they are only observed", world, why)
+        if ranks is not None and not controls:
+            decline(ranks)
+            ranks = None
+        inert = self._off or (rank > 0 and ranks is None)
         info = self._info(
             world, fingerprint(optimizer, model), observe=not controls, scheduled=bool(schedulers)
         )
-        writes = controls and info.acts and not inert
         trainer = TorchTrainer(
             optimizer,
             model,
             # A pilot that writes no LR has no business between a scheduler and its optimizer.
-            schedulers=schedulers if writes else (),
+            schedulers=schedulers if controls else (),
             stateful=stateful,
             request_stop=request_stop,
-            writes=writes,
+            writes=controls,
             snapshots=self._slots(),
             base_lrs=base_lrs,
         )
         self._bounds(trainer.base_lrs[0])  # a wrong one is told before anybody is waited for
         began = time.monotonic()
-        transport = None if inert else self._connect()
+        transport = None if inert else self._connect() if rank == 0 else Alone()
         waited = time.monotonic() - began
-        losses = TorchLosses()
-        return Pilot(trainer, transport, info, losses, self._bounds, self.connect_timeout, waited)
+        losses = TorchLosses() if rank == 0 else Unread()
+        return Pilot(
+            trainer,
+            transport,
+            info,
+            losses,
+            self._bounds,
+            self.connect_timeout,
+            waited=waited,
+            ranks=ranks,
+        )
 
     def check(
         self,
@@ -144,6 +165,11 @@ class Options:
         self._bounds(trainer.base_lrs[0])
         if not self._off:
             Agent(self.address, token=self.token)
+
+    def _place(self) -> tuple[int, int, StoreRanks | None]:
+        """Rank, world size, and the other ranks where they can be reached."""
+        rank, world = rank_and_world()
+        return rank, world, ranks_of_group() if world > 1 else None
 
     @property
     def _off(self) -> bool:

@@ -88,7 +88,7 @@ class Searches(Stateful):
         if not view.attempt.mode.acts:
             return f"the run's mode is {view.attempt.mode}: nothing is probed"
         if not can_search(view.attempt):
-            return "its trainer cannot run programs: it has no snapshots, or several ranks"
+            return "its trainer cannot run programs: no snapshots, or ranks without pilot.batches"
         if view.in_flight is not None:
             return f"decision {view.in_flight.id} has not been answered yet"
         return None

@@ -23,7 +23,7 @@ NATIVE = Plan(PlanKind.SCALE, ())
 def can_search(attempt: Attempt) -> bool:
     """Whether this trainer can carry out a search, and may."""
     able = attempt.can_snapshot and attempt.can_program
-    return able and attempt.mode.acts and attempt.world_size <= 1
+    return able and attempt.mode.acts
 
 
 class Searching:

@@ -100,7 +100,6 @@ class LiveRun(Stateful):
             and attempt.search
             and attempt.resumes is None
             and attempt.mode.acts
-            and attempt.world_size <= 1
             and not self.prior_asked
             and self.next_seq == self.next_report == 1
         )

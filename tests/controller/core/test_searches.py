@@ -81,7 +81,6 @@ def test_a_search_begins_with_the_start_snapshot() -> None:
         {"search": False},
         {"can_snapshot": False},
         {"can_program": False},
-        {"world_size": 2},
         {"mode": Mode.OBSERVE},
         {"resumes": "t0"},
     ],

@@ -284,9 +284,7 @@ def test_each_attempt_is_asked_for(house: House) -> None:
     play(story)
 
 
-@pytest.mark.parametrize(
-    "change", [{"search": False}, {"mode": Mode.OBSERVE}, {"world_size": 2}, {"resumes": "t0"}]
-)
+@pytest.mark.parametrize("change", [{"search": False}, {"mode": Mode.OBSERVE}, {"resumes": "t0"}])
 def test_nobody_is_asked_for_a_run_that_does_not_search(
     house: House, change: dict[str, Any]
 ) -> None:

@@ -1,47 +1,81 @@
-"""Two ranks of DDP over gloo, with pilots and then without. Arguments: address, run, folder.
+"""Ranks of DDP over gloo, late in turns: a search, then weights that are lost, under one daemon.
 
-Each rank saves its weights as `<rank>.pt`: {"watched": [...], "alone": [...]}.
+Arguments: address, run, folder, how many ranks, and the steps at which rank 0 waits until the test
+has done something to the daemon.
+
+Each rank saves `<rank>.pt`: the LR of every step, its weights, and what was decided.
 """
 
 import gc
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from support.training import attach, job, quiet_threads, train
+from support.daemon import until
+from support.training import BATCH, ROWS, Job, attach, job, quiet_threads
 
-RANKS = 2
-STEPS = 120
-
-
-def trained(rank: int, address: str | None, run: str) -> list[Tensor]:
-    """The weights after a run at a rate that is far too high."""
-    one = job(50)
-    one.model = DistributedDataParallel(one.model)
-    one.order.manual_seed(rank)
-    if address is None:
-        train(one, None, range(STEPS))
-    else:
-        with attach(one, address, run) as pilot:
-            train(one, pilot, range(STEPS), pause_s=0.001)
-    return one.weights()
+STEPS = 400
+SPOILED = 300
 
 
-def main(rank: int, address: str, run: str, folder: Path) -> None:
+def main(rank: int, address: str, run: str, folder: Path, world: int, stops: set[int]) -> None:
     """One rank."""
     quiet_threads()
     rendezvous = f"file://{folder / 'rendezvous'}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS)
-    weights = {"watched": trained(rank, address, run), "alone": trained(rank, None, run)}
-    torch.save(weights, folder / f"{rank}.pt")
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
+    torch.save(trained(rank, address, run, folder, stops), folder / f"{rank}.pt")
     gc.collect()  # a reducer that outlives its process group ends the process with SIGABRT
     dist.barrier()
     dist.destroy_process_group()
 
 
+def trained(rank: int, address: str, run: str, folder: Path, stops: set[int]) -> dict[str, Any]:
+    """What this rank has to tell of its run."""
+    one = job(50)
+    one.model = DistributedDataParallel(one.model)
+    one.order.manual_seed(rank)
+    lrs: list[float] = []
+    options = {"search": True, "total_steps": STEPS, "connect_timeout": 60}
+    with attach(one, address, run, **options) as pilot:
+        for k, (inputs, targets) in enumerate(pilot.batches(batches(one))):
+            if k == SPOILED:
+                one.spoil()
+            loss = nn.functional.mse_loss(one.model(inputs), targets)
+            one.optimizer.zero_grad()
+            loss.backward()
+            one.optimizer.step()
+            lrs.append(one.optimizer.param_groups[0]["lr"])
+            pilot.step(loss)
+            if rank == 0 and k in stops:
+                (folder / f"at-{k}").touch()
+                until((folder / f"on-{k}").exists, 60)
+            if rank == 0 and k == SPOILED - 2:
+                until(lambda: pilot.summary().connected, 60)
+            time.sleep(0.02 if k % 11 == rank else 0.002)
+        return {
+            "lrs": lrs,
+            "weights": one.weights(),
+            "decisions": pilot.decisions,
+            "summary": pilot.summary(),
+        }
+
+
+def batches(one: Job) -> Iterator[tuple[Tensor, Tensor]]:
+    """One for each step."""
+    for _ in range(STEPS):
+        rows = torch.randint(0, ROWS, (BATCH,), generator=one.order)
+        yield one.inputs[rows], one.targets[rows]
+
+
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(main, (sys.argv[1], sys.argv[2], Path(sys.argv[3])), nprocs=RANKS)
+    where, name, place, many = sys.argv[1:5]
+    at = {int(step) for step in sys.argv[5:]}
+    arguments = (where, name, Path(place), int(many), at)
+    torch.multiprocessing.spawn(main, arguments, nprocs=int(many))
