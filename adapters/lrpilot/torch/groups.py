@@ -37,10 +37,8 @@ class Group:
         self.name = name
         self._tensor: Tensor | None = None  # the LR, if it is one
         self._host: Tensor | None = None  # the same, where it lies on a device
-        lr = self.live["lr"]
-        if isinstance(lr, Tensor):
-            self._know(lr)
-        self.base_lr = float(self.live.get("initial_lr", lr))
+        self.look()
+        self.base_lr = float(self.live.get("initial_lr", self.live["lr"]))
 
     @property
     def live(self) -> dict[str, Any]:
@@ -70,6 +68,16 @@ class Group:
             lr.fill_(value)
             if host is not lr:
                 host.fill_(value)
+
+    def holds(self, lr: float) -> bool:
+        """Whether it is this LR that the optimizer has, in the precision of its own."""
+        return bool(self._at_hand(self.live["lr"]) == lr)
+
+    def look(self) -> None:
+        """Read an LR that lies on a device: somebody wrote it, and it is no step's time."""
+        lr = self.live["lr"]
+        if isinstance(lr, Tensor):
+            self._know(lr)
 
     def copy(self) -> float | Tensor:
         """The LR in its own type and precision, on the host."""

@@ -73,10 +73,10 @@ class NativeLRs:
 
     def begun(self) -> None:
         """A scheduler was made behind our back: an LR that we did not write is one of its own."""
-        for number, group in enumerate(self._groups):
-            lr, native = group.lr, self.values[number]
-            if lr != self.write(number, native):
-                self.moved(number, lr)
+        for number, (group, native) in enumerate(zip(self._groups, self.values, strict=True)):
+            group.look()
+            if not group.holds(self.write(number, native)):
+                self.moved(number, group.lr)
 
     def loaded(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer's state was loaded: its LRs are native, unless a plan scales them.

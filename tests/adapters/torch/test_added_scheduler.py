@@ -10,13 +10,14 @@ from lrpilot.torch.options import Options
 from support.fits import cut, release
 
 STEPS, SWA_AT = 24, 8
+FACTOR = 0.37
 
 
-def train(daemon: FakeDaemon | None, anneal: int) -> list[float]:
+def train(daemon: FakeDaemon | None, anneal: int, tensor: bool) -> list[float]:
     """The LR of each step: exponential first, then SWA's."""
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1) if tensor else 0.1)
     scheduler: torch.optim.lr_scheduler.LRScheduler
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     pilot = None
@@ -29,8 +30,8 @@ def train(daemon: FakeDaemon | None, anneal: int) -> list[float]:
             if pilot is not None:
                 pilot.add_scheduler(scheduler)
         if daemon is not None and step in (4, 18):
-            daemon.decide(cut(0.5) if step == 4 else release())
-        lrs.append(optimizer.param_groups[0]["lr"])
+            daemon.decide(cut(FACTOR) if step == 4 else release())
+        lrs.append(float(optimizer.param_groups[0]["lr"]))
         loss = model(torch.ones(2, 3)).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -48,12 +49,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     return fake
 
 
+@pytest.mark.parametrize("tensor", [False, True], ids=["float LR", "tensor LR"])
 @pytest.mark.parametrize("anneal", [0, 6])
 def test_its_curve_is_native_under_a_cut_and_after_a_release(
-    daemon: FakeDaemon, anneal: int
+    daemon: FakeDaemon, anneal: int, tensor: bool
 ) -> None:
-    alone, held = train(None, anneal), train(daemon, anneal)
-    assert held == [0.5 * lr if 4 < step <= 18 else lr for step, lr in enumerate(alone)]
+    alone, held = train(None, anneal, tensor), train(daemon, anneal, tensor)
+    assert held[5:19] == pytest.approx([FACTOR * lr for lr in alone[5:19]])
+    assert held[:5] + held[19:] == alone[:5] + alone[19:]
 
 
 def test_after_close_it_drives_the_optimizer_again(daemon: FakeDaemon) -> None:

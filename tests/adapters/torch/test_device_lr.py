@@ -205,3 +205,21 @@ def test_a_loaded_state_is_read_when_it_is_loaded() -> None:
     assert loop.lrs == other.lrs
     assert loop.pilot is not None
     assert loop.pilot.lrs == other.lrs
+
+
+def test_a_scheduler_made_in_mid_run_is_read_when_it_is_added() -> None:
+    loop, native = Loop("ExponentialLR"), Loop("ExponentialLR", is_far=False)
+    for k in range(9):
+        if k == 2:
+            loop.daemon.decide(plan(0.37))
+        if k == 4:
+            for one in (loop, native):
+                one.scheduler = schedules.SWALR(one.optimizer, swa_lr=0.02, anneal_epochs=0)
+            assert loop.pilot is not None
+            loop.pilot.add_scheduler(loop.scheduler)
+        if k == 6:
+            loop.daemon.decide(model_pb2.Decision(id=2, action="ACTION_RELEASE", release=True))
+        with nobody_reads():
+            loop.train()
+        native.train()
+    assert loop.lrs == native.lrs
