@@ -28,6 +28,8 @@ class Pilot(Attempt):
     def step(self, loss: Any) -> None:
         """Report one optimizer step's loss and apply what is due; once per optimizer step.
 
+        One that a GradScaler skipped is a step as well; micro-batches are not: report their mean.
+
         At the end of a program it waits for the daemon's word: 250 ms at most, and in all 2 s
         and 1 % of the run's wall time.
 

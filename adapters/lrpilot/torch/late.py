@@ -92,6 +92,7 @@ class LateAttach:
 
     Attributes:
         options: as given.
+        schedulers: as given.
         pilot: None before there is a loss, or a plan to follow.
 
     Raises:
@@ -112,7 +113,7 @@ class LateAttach:
         self.options = options
         self.pilot: Pilot | None = None
         self._optimizer, self._model = optimizer, model
-        self._schedulers, self._stateful = schedulers, stateful
+        self.schedulers, self._stateful = schedulers, stateful
         self._count, self._losses = StepCount(), MeanLoss()
         self._loaded: dict[str, Any] | None = None  # until a step of our own was told
         self._owner = weakref.ref(owner)
@@ -125,7 +126,7 @@ class LateAttach:
         if self.pilot is not None:
             return self.pilot
         pilot = self.options.build(
-            self._optimizer, self._model, schedulers=self._schedulers, stateful=self._stateful
+            self._optimizer, self._model, schedulers=self.schedulers, stateful=self._stateful
         )
         if self._loaded is not None:
             pilot.load_state_dict(self._loaded)
@@ -183,10 +184,9 @@ class LateAttach:
             self._goodbye.detach()
             self.pilot.close()
 
-    def copied(self) -> tuple[CopyOptions, dict[str, Any] | None]:
-        """What a copy gets: no secret, no model, no line."""
-        options = vars(replace(self.options, token=None))
-        return CopyOptions(**options), self.state()
+    def options_of_copy(self) -> CopyOptions:
+        """What a copy gets: no secret, and no line."""
+        return CopyOptions(**vars(replace(self.options, token=None)))
 
 
 def _leave(pilot: Pilot) -> None:

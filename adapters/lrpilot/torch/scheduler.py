@@ -143,12 +143,20 @@ class PilotLR(LRScheduler):
     # -- copies
 
     def __getstate__(self) -> dict[str, Any]:
-        options, run = self._late.copied()
-        return {"scheduler": self.__dict__.copy(), "options": options, "run": run}
+        late = self._late
+        run = late.state()  # first: it makes weights and LRs the run's own
+        return {
+            "scheduler": self.__dict__.copy(),
+            "options": late.options_of_copy(),
+            "schedulers": late.schedulers,
+            "run": run,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state["scheduler"])
-        self._late = LateAttach(self, self.optimizer, state["options"])
+        self._late = LateAttach(
+            self, self.optimizer, state["options"], schedulers=state["schedulers"]
+        )
         self._late.load(state["run"])
 
 
