@@ -1,16 +1,19 @@
 """`lrpilot.attach`: LRPilot in a raw PyTorch loop."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from lrpilot.accelerate import AcceleratedPilot
 from lrpilot.pilot import Pilot
 from lrpilot.torch.checks import optimizers_of
 from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import driven_by
 from lrpilot.torch.options import Options
+from lrpilot.torch.prepared import is_prepared
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.streams import capturing
 
@@ -50,6 +53,7 @@ def attach(
             holds for all their LRs, which keep their ratios, and a rollback restores all of them.
             Their param groups are told apart as `0/group 0`, or `0/NAME` where one has a `name`.
             A param group that is added later keeps its own LR.
+            What `accelerator.prepare` returned is as good, and makes an `AcceleratedPilot`.
         model: restored together with the optimizers' state; None: no rollbacks, cuts only. Put
             several into one `torch.nn.ModuleList`.
         total_steps: optimizer steps that the run will make, if known.
@@ -108,7 +112,11 @@ def attach(
     )
     schedulers = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
     schedulers = [one for one in schedulers if one is not None]
-    pilot = options.build(optimizer, model, schedulers=schedulers, stateful=stateful)
+    make: Callable[..., Pilot] = Pilot
+    first = optimizer[0] if isinstance(optimizer, (list, tuple)) and optimizer else optimizer
+    if is_prepared(first):
+        make = partial(AcceleratedPilot, prepared=first, model=model)
+    pilot = options.build(optimizer, model, schedulers=schedulers, stateful=stateful, make=make)
     optimizers = optimizers_of(optimizer)
     given = [driven_by(one) for one in schedulers]
     for one in optimizers:

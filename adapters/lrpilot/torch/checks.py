@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrpilot.torch.prepared import plain_optimizer
+
 # Optimizers for which an LR that is written does not mean what it says, and what to use instead.
 UNSUPPORTED: dict[type, str] = {
     torch.optim.LBFGS: "it runs its closure many times per step; use Adam or SGD",
@@ -40,8 +42,9 @@ def check(optimizer: Any, model: Any, stateful: Sequence[Any]) -> list[torch.opt
 
 
 def optimizers_of(optimizer: Any) -> list[Any]:
-    """What was given, as a list; it may be no optimizer at all."""
-    return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    """What was given, as a list, without what Accelerate put around it; maybe no optimizer."""
+    given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+    return [plain_optimizer(one) for one in given]
 
 
 def _check_optimizer(optimizer: Any) -> None:

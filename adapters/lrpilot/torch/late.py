@@ -15,6 +15,7 @@ from lrpilot.client.alone import Alone
 from lrpilot.client.base import Transport
 from lrpilot.losses import BadLoss
 from lrpilot.pilot import Pilot
+from lrpilot.torch.checks import optimizers_of
 from lrpilot.torch.groups import groups_of
 from lrpilot.torch.hooks import untraced
 from lrpilot.torch.options import Options
@@ -118,7 +119,8 @@ class LateAttach:
         self._loaded: dict[str, Any] | None = None  # until a step of our own was told
         self._owner = weakref.ref(owner)
         self._goodbye: Any = None
-        hook = optimizer.register_step_post_hook(untraced(self._count.one))
+        (plain,) = optimizers_of(optimizer)
+        hook = plain.register_step_post_hook(untraced(self._count.one))
         weakref.finalize(owner, hook.remove).atexit = False
 
     def board(self) -> Pilot:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lrpilot.torch.groups import Group, at_hand
+from lrpilot.torch.prepared import plain_optimizer, plain_scheduler
 
 Write = Callable[[int, float], float]
 
@@ -232,7 +233,7 @@ class StandIn:
     def param_groups(self) -> list[Any]:
         """The groups, with native LRs."""
         find = _groups_outside if torch.compiler.is_compiling() else NativeLRs.groups_of
-        groups: list[Any] = find(self._native, self.real)
+        groups: list[Any] = find(self._native, plain_optimizer(self.real))
         return groups
 
     def __getattr__(self, name: str) -> Any:
@@ -259,15 +260,16 @@ def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
             f"scheduler {type(scheduler).__name__} does not drive {which} given to attach: pass "
             "the scheduler of that optimizer"
         )
-    stand_in = StandIn(native, driven)
+    stand_in = StandIn(native, _given(scheduler))
     for group in stand_in.param_groups:  # such as `initial_lr`: copied now, not in a step
         for value in group.values():
             native.on_host(value)
     before: list[tuple[Any, str, Any, Any]] = []
-    for one in _with_parts(scheduler, driven, {}):
+    for one in _with_parts(plain_scheduler(scheduler), driven, {}):
         moved = {"optimizer": stand_in} | _far_values(one, native)
         for name, value in moved.items():
-            before.append((one, name, driven if name == "optimizer" else getattr(one, name), value))
+            old = _given(one) if name == "optimizer" else getattr(one, name)
+            before.append((one, name, old, value))
             setattr(one, name, value)
 
     def undo() -> None:
@@ -280,7 +282,12 @@ def point_at(scheduler: Any, native: NativeLRs) -> Callable[[], None]:
 
 def driven_by(scheduler: Any) -> Any:
     """The optimizer that a scheduler drives; None where it has none."""
-    optimizer = getattr(scheduler, "optimizer", None)
+    return plain_optimizer(_given(scheduler))
+
+
+def _given(scheduler: Any) -> Any:
+    """What a scheduler was made for: an optimizer, or what Accelerate put around it."""
+    optimizer = getattr(plain_scheduler(scheduler), "optimizer", None)
     # Of a pilot that was never closed, as in a notebook.
     return optimizer.real if isinstance(optimizer, StandIn) else optimizer
 
@@ -291,7 +298,8 @@ def _with_parts(scheduler: Any, optimizer: Any, found: dict[int, Any]) -> Iterab
         found[id(scheduler)] = scheduler
         for value in vars(scheduler).values():
             for part in value if isinstance(value, (list, tuple)) else (value,):
-                if hasattr(part, "optimizer"):
+                # Accelerate's optimizers have one as well.
+                if hasattr(part, "optimizer") and not isinstance(part, torch.optim.Optimizer):
                     _with_parts(part, optimizer, found)
     return found.values()
 

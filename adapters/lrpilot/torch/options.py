@@ -97,6 +97,7 @@ class Options:
         request_stop: Callable[[], None] = lambda: None,
         controls: bool = True,
         base_lrs: Sequence[float] | None = None,
+        make: Callable[..., Pilot] = Pilot,
     ) -> Pilot:
         """The pilot of one attempt, with its line to the daemon; of several ranks, the first's.
 
@@ -136,7 +137,7 @@ class Options:
         transport = None if inert else self._connect() if rank == 0 else Alone()
         waited = time.monotonic() - began
         losses = TorchLosses() if rank == 0 else Unread()
-        return Pilot(
+        return make(
             trainer,
             transport,
             info,
