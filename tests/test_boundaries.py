@@ -186,6 +186,7 @@ print("\\n".join({{name.partition(".")[0] for name, m in sys.modules.items() if 
 
 def test_importing_lrpilot_loads_nothing_heavy() -> None:
     heavy = {"grpc", "google", "torch", "numpy", "optuna", "sqlalchemy", "lrpilot_controller"}
+    heavy |= {"transformers", "accelerate"}
     assert loaded("import lrpilot") & heavy == set()
 
 
@@ -202,7 +203,8 @@ def test_the_training_side_needs_nothing_of_the_controller() -> None:
     code = "import lrpilot, lrpilot.client.agent, lrpilot.pilot, lrpilot.torch.attach"
     # NumPy is torch's own business.
     blocked = ("optuna", "optuna_dashboard", "sqlalchemy", "alembic", "click", "rich", "plotext")
-    seen = loaded(code, *blocked, "pydantic", "lrpilot_controller")
+    blocked += ("pydantic", "lrpilot_controller", "transformers", "accelerate")
+    seen = loaded(code, *blocked)
     assert {"torch", "lrpilot"} <= seen
 
 

@@ -151,6 +151,27 @@ def test_the_lightning_example(home: Home) -> None:
     assert any(re.search(r"step \d+: rollback, LR \S+ -> ", line) for line in decisions)
 
 
+def test_the_accelerate_example(home: Home) -> None:
+    done = home.python(EXAMPLES / "accelerate_digits.py")
+    assert done.returncode == 0, done.stderr
+    alone, guarded, *decisions = done.stdout.splitlines()
+    assert re.match(r"mode='off': last loss nan, ", alone)
+    assert _percent(guarded) > 80
+    assert any(re.search(r"step \d+: rollback, LR \S+ -> ", line) for line in decisions)
+
+
+@pytest.mark.slow
+def test_the_hugging_face_example(home: Home) -> None:
+    done = home.python(EXAMPLES / "huggingface_text.py")
+    assert done.returncode == 0, done.stderr
+    losses = re.findall(r"held-out loss (\S+) per character", done.stdout)
+    alone, searched = map(float, losses)
+    assert searched < alone - 1
+    found = re.search(r"^  step \d+: LR 1e-06 -> (\S+)$", done.stdout, re.M)
+    assert found is not None, done.stdout
+    assert float(found[1]) > 1e-4
+
+
 def test_the_search_example(home: Home) -> None:
     done = home.python(EXAMPLES / "find_lr.py")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,209 @@
+"""The callback: which of the Trainer's events means what to a pilot."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from lrpilot.huggingface.loop import InTrainer, trainer_that_calls
+from lrpilot.monitor import Monitor
+from lrpilot.pilot import Pilot
+from lrpilot.torch.native import driven_by
+from lrpilot.torch.options import Options
+from lrpilot.torch.prepared import plain_optimizer
+from lrpilot.torch.state import Stateful
+
+log = logging.getLogger("lrpilot")
+
+# Taken for the validation loss where `monitor` is not given.
+USUAL_MONITOR = "eval_loss"
+
+
+class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
+    r"""Guard a run of Hugging Face's Trainer, and find its learning rate if asked to.
+
+    Blow-ups are rolled back in memory and the learning rate is cut. With `search=True` the first
+    steps try learning rates on batches that are served again; evaluation, prediction and
+    checkpoints see the run's own weights all the while.
+
+    The loss is what `training_step` returned, summed over the micro-batches of an optimizer step,
+    as the Trainer logs it, but with its non-finite values. The validation loss is
+    `metrics[monitor]` of an evaluation. The Trainer's scheduler stays the anchor, and the
+    `learning_rate` that it logs is the one applied. Checkpoints hold the pilot's state in
+    `trainer_state.json`, and `resume_from_checkpoint` goes on with it.
+
+    A rollback restores weights and optimizer state and leaves loops, loggers, dataloaders and
+    `global_step` untouched. A step that the fp16 scaler skipped counts, as in `global_step`.
+    DeepSpeed, which moves LRs itself, leaves the callback inert; several ranks are only observed.
+
+    Args:
+        monitor: name of the validation loss among the metrics of an evaluation; `eval_loss`, where
+            there is one, unless given. A missing one is said once and never stops the run.
+        total_steps: optimizer steps of the run; what the Trainer plans unless given.
+        project: as in :func:`lrpilot.attach`, like the other keywords.
+
+    Raises:
+        ValueError: an argument's value cannot be, with what is allowed.
+
+    Example::
+
+        >>> from lrpilot.huggingface import LRControllerCallback
+        >>> Trainer(model, callbacks=[LRControllerCallback(project="demo")])  # doctest: +SKIP
+
+    .. note:: With ``restore_callback_states_from_checkpoint=True`` the Trainer makes its callbacks
+        anew, with the keywords of the checkpoint; there ``stateful`` and ``token`` are not kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str | None = None,
+        total_steps: int | None = None,
+        steps_per_epoch: int | None = None,
+        project: str = "default",
+        run: str | None = None,
+        stateful: Sequence[Stateful] = (),
+        mode: str = "auto",
+        search: bool | str = "auto",
+        signals: Mapping[str, str] | None = None,
+        min_lr: float | None = None,
+        max_lr: float | None = None,
+        address: str = "auto",
+        token: str | None = None,
+        connect_timeout: float = 10.0,
+    ) -> None:
+        self._keywords: dict[str, Any] = {
+            "total_steps": total_steps,
+            "steps_per_epoch": steps_per_epoch,
+            "project": project,
+            "run": run,
+            "mode": mode,
+            "search": search,
+            "signals": signals,
+            "min_lr": min_lr,
+            "max_lr": max_lr,
+            "address": address,
+            "connect_timeout": connect_timeout,
+        }
+        self._token = token
+        self._options(total_steps)  # a bad argument is told here, not hours later
+        self._stateful = stateful
+        self._monitor_name = monitor
+        self._monitor = Monitor(monitor, USUAL_MONITOR)
+        self._pilot: Pilot | None = None
+        self._loop: InTrainer | None = None
+
+    @property
+    def pilot(self) -> Pilot | None:
+        """The pilot of the training under way, or of the last one; None before the first."""
+        return self._pilot
+
+    # -- events of the Trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Attach, now that a checkpoint's optimizer state is in place."""
+        self._close("error")  # of a training that raised
+        trainer = trainer_that_calls(self)
+        if trainer is None:
+            log.warning("LRPilot: no Trainer calls this callback; training goes on without it")
+            return
+        optimizer = plain_optimizer(trainer.optimizer)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            name = type(optimizer).__name__
+            log.warning("LRPilot: %s is no torch optimizer: training goes on without it", name)
+            return
+        self._loop = self._attach(trainer, optimizer, state)
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        """Go on with a program before the loader begins anew, which may draw random numbers."""
+        if self._loop is not None:
+            self._loop.own.go_on()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """A step begins with no loss."""
+        if self._loop is not None:
+            self._loop.take_loss()
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """The weights are whole: whoever looks at them may."""
+        if self._loop is not None:
+            self._loop.own.mid_step = False
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Report the loss of the optimizer step, and apply what is due."""
+        if self._pilot is None or self._loop is None:
+            return
+        self._loop.own.go_on()  # a callback before this one may have saved
+        loss = self._loop.take_loss()
+        if loss is not None:
+            self._pilot.step(loss)
+
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Make the weights the run's own, for whoever looks, or loads others, from here on."""
+        if self._loop is not None:
+            self._loop.own.settle()
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float],
+        **_: Any,
+    ) -> None:
+        """Report the validation loss."""
+        if self._pilot is None or self._loop is None or not self._loop.began:
+            return
+        value = self._monitor.read(metrics, tell=self._loop.evaluates_all(metrics))
+        if value is not None:
+            self._pilot.validate(value)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Say goodbye."""
+        self._close("finished")
+
+    # -- the rest
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: plain data."""
+        saved = self._pilot.state_dict() if self._pilot is not None and self._loop else None
+        args = {**self._keywords, "monitor": self._monitor_name}
+        plain = json.loads(
+            json.dumps(args, default=float)
+        )  # NumPy's numbers, or no save would work
+        return {"args": plain, "attributes": {"saved": saved}}
+
+    def _attach(self, trainer: Trainer, optimizer: Any, state: TrainerState) -> InTrainer:
+        kept = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        saved = kept["attributes"]["saved"] if isinstance(kept, dict) else None
+        horizon = self._keywords["total_steps"]
+        if horizon is None and state.max_steps > 0:
+            # Without a state of ours the run is counted from here.
+            horizon = state.max_steps - (0 if saved else state.global_step)
+        scheduler = trainer.lr_scheduler
+        pilot = self._options(horizon).build(
+            optimizer,
+            trainer.model,
+            schedulers=[scheduler] if driven_by(scheduler) is optimizer else [],
+            stateful=self._stateful,
+            request_stop=lambda: setattr(trainer.control, "should_training_stop", True),
+        )
+        if saved:
+            pilot.load_state_dict(saved)
+        self._pilot = pilot
+        return InTrainer(trainer, optimizer, pilot, lambda: self._close("error"))
+
+    def _options(self, total_steps: int | None) -> Options:
+        return Options(**self._keywords | {"total_steps": total_steps, "token": self._token})
+
+    def _close(self, reason: str) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and self._pilot is not None:
+            loop.close()
+            self._pilot.close(reason)
