@@ -1,5 +1,6 @@
 """The Lightning callback: a guest that leaves loops, loggers and counters as they are."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ pytestmark = QUIET
 
 
 @pytest.fixture
-def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fits:
-    return connected(tmp_path, monkeypatch)
+def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
+    with connected(tmp_path, monkeypatch) as fits:
+        yield fits
 
 
 def test_a_healthy_fit_is_bit_identical_to_one_without_us(fits: Fits) -> None:

@@ -1,5 +1,6 @@
 """Manual optimization under the callback: one optimizer or two, stepped as the module likes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ pytestmark = QUIET
 
 
 @pytest.fixture
-def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fits:
-    return connected(tmp_path, monkeypatch)
+def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
+    with connected(tmp_path, monkeypatch) as fits:
+        yield fits
 
 
 class Manual(Module):

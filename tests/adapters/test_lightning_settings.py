@@ -1,5 +1,6 @@
 """What a Trainer may be set to, with the callback among its guests: nothing else changes."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.utils.data import DataLoader
 
@@ -32,8 +38,9 @@ pytestmark = QUIET
 
 
 @pytest.fixture
-def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fits:
-    return connected(tmp_path, monkeypatch)
+def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
+    with connected(tmp_path, monkeypatch) as fits:
+        yield fits
 
 
 def half_precision(scale: float) -> MixedPrecision:
@@ -64,6 +71,17 @@ def test_a_healthy_fit_is_bit_identical_and_a_rollback_restores_it(
     assert all(map(torch.equal, rolled.weights[0], rolled.weights[14]))
     native = alone.seen_lrs[:14] + [0.5 * lr for lr in alone.seen_lrs[14:]]
     assert rolled.seen_lrs == native
+
+
+def test_accumulation_that_changes_between_epochs_reports_the_mean_over_each_window(
+    fits: Fits,
+) -> None:
+    module = seeded()
+    fits.fit(module, [LRControllerCallback(), GradientAccumulationScheduler({0: 4, 1: 3})])
+    epochs = [module.losses[i : i + 8] for i in range(0, 32, 8)]
+    windows = [epochs[0][:4], epochs[0][4:]]
+    windows += [epoch[i : i + 3] for epoch in epochs[1:] for i in (0, 3, 6)]
+    assert fits.daemon.losses == pytest.approx([sum(each) / len(each) for each in windows])
 
 
 def test_a_step_that_a_scaler_skips_is_a_step_and_its_lr_is_native_after_a_release(
@@ -227,6 +245,7 @@ def test_a_second_fit_is_an_attempt_of_its_own(fits: Fits, same_trainer: bool) -
     assert fits.daemon.hello is not None
     assert fits.daemon.hello.attempt != attempt
     assert not fits.daemon.hello.resumes
+    assert fits.daemon.hello.total_steps == 8
     assert again.seen_lrs[0] == LR
     assert len(fits.daemon.losses) == 16
 
@@ -241,6 +260,8 @@ def test_a_checkpoint_saved_after_the_fit_is_of_the_fit(fits: Fits) -> None:
     fits.fit(again, [resumed], resume=str(fits.folder / "after.ckpt"), max_epochs=2)
     assert module.seen_lrs + again.seen_lrs == whole.seen_lrs
     assert pilot_of(resumed).step_count == 16
+    assert fits.daemon.hello is not None
+    assert fits.daemon.hello.total_steps == 16
 
 
 def test_a_fit_leaves_nothing_behind(fits: Fits) -> None:

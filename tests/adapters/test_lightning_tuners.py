@@ -1,5 +1,6 @@
 """Callbacks of Lightning's own that move the LR: its LR finder, and averaging of weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ pytestmark = QUIET
 
 
 @pytest.fixture
-def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fits:
-    return connected(tmp_path, monkeypatch)
+def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
+    with connected(tmp_path, monkeypatch) as fits:
+        yield fits
 
 
 # -- the LR finder
@@ -178,6 +180,8 @@ def test_the_averaged_weights_are_not_rolled_back(fits: Fits) -> None:
     assert len(held.losses) > 32  # the epoch that is added
     assert all(map(torch.equal, alone.parameters(), held.parameters()))
     assert len(fits.daemon.losses) == 32
+    assert fits.daemon.hello is not None
+    assert fits.daemon.hello.total_steps == 32
     assert fits.daemon.receipts == []
     assert fits.daemon.reports[-1].goodbye.reason == "finished"
     assert trainer.current_epoch == 5

@@ -1,6 +1,8 @@
 """Tiny Lightning fits whose daemon is a fake."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +144,16 @@ class Fits:
         return trainer
 
 
-def connected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Fits:
-    """Fits whose callbacks find a fake daemon."""
+@contextmanager
+def connected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fits]:
+    """Fits whose callbacks find a fake daemon, in one thread: they are too small for two."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     daemon = FakeDaemon()
     monkeypatch.setattr(Options, "_connect", lambda _: daemon)
-    return Fits(folder, daemon)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Fits(folder, daemon)
+    torch.set_num_threads(threads)
 
 
 def seeded(scheduler: str | None = "cosine", decide_at: dict[int, Any] | None = None) -> Module:

@@ -42,18 +42,25 @@ def warn_of_finite_checks(trainer: Any) -> None:
             )
 
 
-def horizon(trainer: Any) -> int | None:
-    """The optimizer steps that the fit will make, as Lightning estimates them; None if unknown.
+def horizon(trainer: Any, *, resumed: bool) -> int | None:
+    """The optimizer steps that the run will make, as Lightning estimates them; None if unknown.
 
-    `max_steps` counts the steps of each optimizer; ours are those of a batch, whoever stepped.
+    Lightning's `max_steps` counts the steps of each optimizer; ours are those of a batch, whoever
+    stepped. Those that the trainer made before are of this run only where it was resumed.
     """
     try:
         estimate = trainer.estimated_stepping_batches
     except Exception as error:  # accumulation that changes from epoch to epoch, in some versions
         log.debug("LRPilot: the horizon is not known: %r", error)
         return None
+    for averaging in callbacks_named(trainer, "StochasticWeightAveraging"):
+        if trainer.max_epochs > 0:  # one of them may have been added, in which no step is made
+            estimate *= min(1.0, (averaging.swa_end + 1) / trainer.max_epochs)
+    optimizers = len(trainer.optimizers)
     if trainer.max_steps > 0:
-        estimate = min(estimate, math.ceil(trainer.max_steps / len(trainer.optimizers)))
+        estimate = min(estimate, math.ceil(trainer.max_steps / optimizers))
+    if not resumed:
+        estimate -= trainer.global_step // optimizers
     return int(estimate) if math.isfinite(estimate) and estimate >= 1 else None
 
 

@@ -84,7 +84,7 @@ class Fit:
         why = observes_only(trainer)
         warn_of_finite_checks(trainer)
         if keywords["total_steps"] is None:
-            keywords = keywords | {"total_steps": horizon(trainer)}
+            keywords = keywords | {"total_steps": horizon(trainer, resumed=bool(state))}
         if why:
             log.warning("LRPilot: %s: this version observes it and writes nothing", why)
             keywords = keywords | {"search": False}
