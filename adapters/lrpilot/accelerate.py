@@ -26,9 +26,7 @@ class AcceleratedPilot(Pilot):
         model: what it trains; None as in `lrpilot.attach`.
     """
 
-    def __init__(
-        self, *args: Any, prepared: Any, model: nn.Module | None, **keywords: Any
-    ) -> None:
+    def __init__(self, *args: Any, prepared: Any, model: nn.Module | None, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self._gradients = prepared.gradient_state
         self._mean = MeanLoss()

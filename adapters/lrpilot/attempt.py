@@ -91,7 +91,9 @@ class Attempt(Parts):
         line, self._line = self._line, None
         self._release()
         if self._lockstep is not None:
-            self._lockstep.leave("" if reason == "error" else "a rank has closed its pilot")
+            horizon = self._run.total_steps
+            done = horizon is not None and self._rates.step >= horizon  # nobody waits any more
+            self._lockstep.leave("" if done else "a rank has closed its pilot")
         if line is not None and self._control is not None:
             try:
                 self._control.runner.deliver(self._losses.drain())

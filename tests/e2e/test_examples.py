@@ -172,6 +172,19 @@ def test_the_hugging_face_example(home: Home) -> None:
     assert float(found[1]) > 1e-4
 
 
+@pytest.mark.slow
+def test_the_example_with_two_ranks(home: Home) -> None:
+    pytest.importorskip("pytorch_lightning")
+    done = home.python(EXAMPLES / "lightning_ddp.py")
+    assert done.returncode == 0, done.stderr
+    told = sorted(line for line in done.stdout.splitlines() if "rank" in line)
+    assert len(told) == 4
+    assert all(line.startswith("alone, ") and "weights nan" in line for line in told[:2])
+    first, second = (line.partition("rank ")[2][1:] for line in told[2:])
+    assert first == second, "the ranks ended with other weights"
+    assert _percent(first) > 85
+
+
 def test_the_search_example(home: Home) -> None:
     done = home.python(EXAMPLES / "find_lr.py")
     assert done.returncode == 0, done.stderr

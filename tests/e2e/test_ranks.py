@@ -7,10 +7,10 @@ import torch
 
 from lrpilot_controller.core.events import ProgramEnded, SearchEnded
 from support.daemon import Daemon, script, until
-from support.scripts.ranks import SPOILED, STEPS
+from support.scripts import lightning_ranks, ranks
 
 
-def trained(daemon: Daemon, world: int, *stops: int) -> list[dict[str, Any]]:
+def train(daemon: Daemon, world: int, *stops: int) -> list[dict[str, Any]]:
     """What each rank tells after a run in which the daemon was killed at these steps."""
     daemon.start()
     arguments = (daemon.address, "run", daemon.folder, str(world), *map(str, stops))
@@ -28,10 +28,10 @@ def trained(daemon: Daemon, world: int, *stops: int) -> list[dict[str, Any]]:
     return [torch.load(daemon.folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
-def check_alike(ranks: list[dict[str, Any]]) -> None:
+def check_alike(told: list[dict[str, Any]], steps: int) -> None:
     """The same LR at every step, the same decisions, and the same weights to the last bit."""
-    first, *others = ranks
-    assert len(first["lrs"]) == STEPS
+    first, *others = told
+    assert len(first["lrs"]) == steps
     for one in others:
         assert one["lrs"] == first["lrs"]
         assert one["decisions"] == first["decisions"]
@@ -39,30 +39,50 @@ def check_alike(ranks: list[dict[str, Any]]) -> None:
     assert all(weight.isfinite().all() for weight in first["weights"])
 
 
-def check_rescued(daemon: Daemon, ranks: list[dict[str, Any]]) -> None:
+def check_rescued(daemon: Daemon, told: list[dict[str, Any]], steps: int, spoiled: int) -> None:
     """The weights that were lost came back, at the same step everywhere."""
-    back = [d for d in ranks[0]["decisions"] if d.action == "rollback" and d.status == "applied"]
+    back = [d for d in told[0]["decisions"] if d.action == "rollback" and d.status == "applied"]
     assert back
-    assert SPOILED < back[0].applied_step < SPOILED + 80
+    assert spoiled < back[0].applied_step < spoiled + 80
     story = daemon.story("run")
     assert story["mode"] == "auto"
     assert story["state"] == "finished"
-    assert story["telemetry"] == {"received": STEPS, "dropped": 0}
+    assert story["telemetry"] == {"received": steps, "dropped": 0}
     applied = {r.receipt.decision_id for r in daemon.receipts("run")}
     assert applied == set(daemon.decided("run"))
 
 
-def test_ranks_do_the_same_through_a_search_a_daemon_kill_and_a_rollback(daemon: Daemon) -> None:
-    ranks = trained(daemon, 2, 230)
-    check_alike(ranks)
-    check_rescued(daemon, ranks)
+def check_searched(daemon: Daemon) -> None:
+    """A search ran to its end."""
     (ended,) = (record.event for record in daemon.records("run", SearchEnded))
     assert ended.result.end.value == "found"
-    assert ranks[0]["summary"].programs == len(daemon.records("run", ProgramEnded)) > 3
+    assert len(daemon.records("run", ProgramEnded)) > 3
+
+
+def test_ranks_do_the_same_through_a_search_a_daemon_kill_and_a_rollback(daemon: Daemon) -> None:
+    told = train(daemon, 2, 230)
+    check_alike(told, ranks.STEPS)
+    check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
+    check_searched(daemon)
 
 
 @pytest.mark.slow
 def test_four_ranks_do_the_same_through_a_daemon_kill_amid_a_search(daemon: Daemon) -> None:
-    ranks = trained(daemon, 4, 20, 200)
-    check_alike(ranks)
-    check_rescued(daemon, ranks)
+    told = train(daemon, 4, 20, 200)
+    check_alike(told, ranks.STEPS)
+    check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
+
+
+@pytest.mark.slow
+def test_ranks_of_lightning_do_the_same_through_a_search_and_a_rollback(daemon: Daemon) -> None:
+    daemon.start()
+    trainer = script("lightning_ranks.py", daemon.address, "run", daemon.folder)
+    try:
+        assert trainer.wait(timeout=200) == 0
+    finally:
+        trainer.kill()
+    told = [torch.load(daemon.folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    check_alike(told, lightning_ranks.STEPS)
+    check_rescued(daemon, told, lightning_ranks.STEPS, lightning_ranks.SPOILED)
+    check_searched(daemon)
+    assert (daemon.folder / "looked.pt").exists()

@@ -32,8 +32,9 @@ class LRControllerCallback(Guest):
     A rollback restores weights and optimizer state and leaves loops, loggers, dataloaders and
     `global_step` untouched. Schedulers keep their curves, those of manual optimization as well.
 
-    Several ranks are observed only, which is said once; so is why a fit cannot be searched.
-    `fast_dev_run` makes the callback inert. A fault of LRPilot's own never ends a fit.
+    Several ranks of DDP do the same at the same step. Under FSDP, DeepSpeed and the like they are
+    observed only, which is said once; so is why a fit cannot be searched. `fast_dev_run` makes
+    the callback inert. A fault of LRPilot's own never ends a fit.
 
     Args:
         loss: name of the logged train loss, taken in place of what `training_step` returns.

@@ -18,7 +18,11 @@ AGAINST_SEARCH = {
 
 def observes_only(trainer: Any) -> str:
     """Why this fit cannot be controlled yet; empty where it can."""
-    return f"{trainer.world_size} ranks" if trainer.world_size > 1 else ""
+    kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
+    # DeepSpeed's is a child of DDP's, and keeps parameters and states in parts of its own.
+    if trainer.world_size == 1 or ("DDPStrategy" in kinds and "DeepSpeedStrategy" not in kinds):
+        return ""
+    return f"{trainer.world_size} ranks under {type(trainer.strategy).__name__}, not DDP"
 
 
 def why_no_search(trainer: Any, pl_module: Any) -> str:

@@ -82,14 +82,15 @@ class Fit:
         self._bad_told = False
         self._without = 0  # steps in a row whose loss nobody told
         why = observes_only(trainer)
+        tell = log.warning if trainer.is_global_zero else log.debug
         warn_of_finite_checks(trainer)
         if keywords["total_steps"] is None:
             keywords = keywords | {"total_steps": horizon(trainer, resumed=bool(state))}
         if why:
-            log.warning("LRPilot: %s: this version observes it and writes nothing", why)
+            tell("LRPilot: %s: this version observes it and writes nothing", why)
             keywords = keywords | {"search": False}
         elif keywords["search"] is True and (reason := why_no_search(trainer, pl_module)):
-            log.warning("LRPilot: no search: %s; this run is only guarded", reason)
+            tell("LRPilot: no search: %s; this run is only guarded", reason)
             keywords = keywords | {"search": False}
         optimizers = list(trainer.optimizers)
         self._schedulers = Schedulers(trainer, optimizers)
