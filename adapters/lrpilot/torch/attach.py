@@ -9,7 +9,7 @@ import torch
 
 from lrpilot.accelerate import AcceleratedPilot
 from lrpilot.pilot import Pilot
-from lrpilot.torch.checks import optimizers_of
+from lrpilot.torch.checks import optimizers_of, schedulers_of
 from lrpilot.torch.hooks import untraced
 from lrpilot.torch.native import driven_by
 from lrpilot.torch.options import Options
@@ -110,8 +110,7 @@ def attach(
         snapshots=snapshots,
         max_snapshot_gib=max_snapshot_gib,
     )
-    schedulers = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
-    schedulers = [one for one in schedulers if one is not None]
+    schedulers = schedulers_of(scheduler)
     make: Callable[..., Pilot] = Pilot
     first = optimizer[0] if isinstance(optimizer, (list, tuple)) and optimizer else optimizer
     if is_prepared(first):

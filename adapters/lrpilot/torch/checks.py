@@ -47,6 +47,12 @@ def optimizers_of(optimizer: Any) -> list[Any]:
     return [plain_optimizer(one) for one in given]
 
 
+def schedulers_of(scheduler: Any) -> list[Any]:
+    """What was given, as a list; None is none."""
+    schedulers = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
+    return [one for one in schedulers if one is not None]
+
+
 def _check_optimizer(optimizer: Any) -> None:
     name = type(optimizer).__name__
     if _is_schedule_free(optimizer):

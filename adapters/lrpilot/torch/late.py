@@ -73,8 +73,11 @@ class MeanLoss:
 class CopyOptions(Options):
     """Of a copy: it follows the plan that it was copied with, and talks to nobody."""
 
-    def _connect(self) -> Transport:
+    def _line(self) -> Transport:
         return Alone()
+
+    def _connect(self) -> Transport:
+        return self._line()
 
     def _place(self) -> tuple[int, int, None]:
         return 0, 1, None  # made by one rank alone, perhaps

@@ -165,7 +165,7 @@ class Options:
         trainer.detach()
         self._bounds(trainer.base_lrs[0])
         if not self._off:
-            Agent(self.address, token=self.token)
+            self._line()
 
     def _place(self) -> tuple[int, int, StoreRanks | None]:
         """Rank, world size, and the other ranks where they can be reached."""
@@ -206,9 +206,12 @@ class Options:
             raise ValueError(f"min_lr={low!r}, max_lr={high!r}: min_lr <= max_lr is needed")
         return Bounds(float(low), float(high))
 
+    def _line(self) -> Transport:
+        return Agent(self.address, token=self.token)
+
     def _connect(self) -> Transport:
         """Wait here, before step 0, for a daemon that is starting: it costs no step."""
-        agent = Agent(self.address, token=self.token)
+        agent = self._line()
         agent.start()
         if not agent.wait_ready(self.connect_timeout):
             log.info("LRPilot: no daemon yet; training goes on, and it is looked for meanwhile")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from lrpilot.pilot import Pilot
+from lrpilot.torch.checks import schedulers_of
 from lrpilot.torch.late import LateAttach
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
@@ -39,12 +40,14 @@ class PilotLR(LRScheduler):
     In a `SequentialLR` it begins from the base LR when its turn comes, as torch's own do, and
     does nothing outside its turn. A copy (pickle, deepcopy) follows the plan that it was copied
     with, and has no daemon. A run ends with `close()`, with the scheduler, or with the process.
+    With several ranks each of them gives its losses.
 
     Args:
         optimizer: what trains.
         model: restored together with the optimizer's state; None: no rollbacks, cuts only.
         total_steps: optimizer steps that the run will make, if known.
-        scheduler: your own scheduler of `optimizer`; somebody goes on calling its `step()`.
+        scheduler: your own scheduler of `optimizer`, or several; somebody goes on calling their
+            `step()`.
         stateful: further objects that a rollback must put back.
         last_epoch: of the last step made; above -1 the param groups must have `initial_lr`.
         keywords: the others of `lrpilot.attach`, such as `project`, `run`, `search` or `mode`.
@@ -71,7 +74,7 @@ class PilotLR(LRScheduler):
         **keywords: Any,
     ) -> None:
         options = Options(total_steps=total_steps, **keywords)
-        schedulers = () if scheduler is None else (scheduler,)
+        schedulers = schedulers_of(scheduler)
         self._late = LateAttach(self, optimizer, options, model, schedulers, stateful)
         super().__init__(optimizer, last_epoch)
 
@@ -106,13 +109,12 @@ class PilotLR(LRScheduler):
         """The LRs of the next step; within `step()`, which first tells of the one just made."""
         if self._get_lr_called_within_step:
             self._late.tell()
-        else:
-            warnings.warn(
-                "To get the last learning rate computed by the scheduler, "
-                "please use `get_last_lr()`.",
-                UserWarning,
-                stacklevel=2,
-            )
+            return [group["lr"] for group in self.optimizer.param_groups]  # as they are written
+        warnings.warn(
+            "To get the last learning rate computed by the scheduler, please use `get_last_lr()`.",
+            UserWarning,
+            stacklevel=2,
+        )
         return [_copy(group["lr"]) for group in self.optimizer.param_groups]
 
     def _get_closed_form_lr(self) -> list[float | Tensor]:

@@ -169,7 +169,9 @@ def test_a_state_is_plain_data_and_goes_on(optimizer: Optimizer, weights_only: b
 def test_a_copy_drives_a_copy_of_the_optimizer(
     optimizer: Optimizer, copied: Callable[[PilotLR], PilotLR]
 ) -> None:
-    scheduler = PilotLR(optimizer, total_steps=20, run="mine", token="secret-of-this-process")
+    scheduler = PilotLR(
+        optimizer, run="mine", address="localhost:50051", token="secret-of-this-process"
+    )
     train(optimizer, scheduler, 2)
     assert b"secret-of-this-process" not in pickle.dumps(scheduler)
     twin = copied(scheduler)
