@@ -12,9 +12,9 @@ from transformers.trainer_callback import ExportableState
 from lrpilot.huggingface.loop import InTrainer, trainer_that_calls
 from lrpilot.monitor import Monitor
 from lrpilot.pilot import Pilot
-from lrpilot.torch.native import driven_by
 from lrpilot.torch.options import Options
 from lrpilot.torch.prepared import plain_optimizer
+from lrpilot.torch.standin import driven_by
 from lrpilot.torch.state import Stateful
 
 log = logging.getLogger("lrpilot")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrpilot.pilot import Pilot
-from lrpilot.torch.native import driven_by
+from lrpilot.torch.standin import driven_by
 from lrpilot.torch.unmoved import Unmoved
 
 

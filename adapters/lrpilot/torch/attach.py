@@ -11,9 +11,9 @@ from lrpilot.accelerate import AcceleratedPilot
 from lrpilot.pilot import Pilot
 from lrpilot.torch.checks import optimizers_of, schedulers_of
 from lrpilot.torch.hooks import untraced
-from lrpilot.torch.native import driven_by
 from lrpilot.torch.options import Options
 from lrpilot.torch.prepared import is_prepared
+from lrpilot.torch.standin import driven_by
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.streams import capturing
 

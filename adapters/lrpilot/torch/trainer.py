@@ -9,8 +9,9 @@ import torch
 from lrpilot.torch.checks import check
 from lrpilot.torch.groups import groups_of, part
 from lrpilot.torch.hooks import untraced
-from lrpilot.torch.native import NativeLRs, Write, point_at
+from lrpilot.torch.native import NativeLRs, Write
 from lrpilot.torch.slots import Slots
+from lrpilot.torch.standin import point_at
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.streams import capturing
 
