@@ -32,6 +32,7 @@ from support.training import quiet_threads
 STEP_MS = 2.0
 PAIRS = 14
 BLOCK_S = 0.3
+LEAD_S = 0.3
 NOTICED_S = 4.0
 NOTICED_LATE = ("daemon frozen", "black hole")
 
@@ -102,14 +103,17 @@ def measure(address: str, faults: Mapping[str, Fault]) -> dict[str, Any]:
     in_order(pilot, step)
 
     def pair(name: str) -> Pair:
-        in_order(pilot, step)
-        first = timed(step, calls)
+        first = sound()
         with faults[name]():
-            lead(rng.uniform(0.0, NOTICED_S if name in NOTICED_LATE else 0.3))
+            lead(rng.uniform(0.0, NOTICED_S if name in NOTICED_LATE else LEAD_S))
             faulty = timed(step, 2 * calls)
-        in_order(pilot, step)
-        second = timed(step, calls)
+        second = sound()
         return Pair(faulty, (first[0] + second[0], first[1] + second[1]))
+
+    def sound() -> tuple[float, float]:
+        in_order(pilot, step)  # which rests meanwhile: its first steps are slow ones
+        lead(LEAD_S)
+        return timed(step, calls)
 
     def lead(seconds: float) -> None:
         until_then = time.monotonic() + seconds
