@@ -10,7 +10,7 @@ MAX_KEYS = 1000
 
 
 class Seldom:
-    """Logs at level INFO, at most once in a minute per key; the next line says what was left out.
+    """Logs at most once in a minute per key; the next line says what was left out.
 
     Args:
         log: where to.
@@ -23,13 +23,22 @@ class Seldom:
 
     def info(self, key: str, text: str) -> None:
         """Log `text`, unless something of this key was logged a moment ago."""
+        if (more := self._more(key)) is not None:
+            self._log.info("%s%s", text, more)
+
+    def error(self, key: str, text: str, error: Exception) -> None:
+        """Log `text` as an error, with where `error` came from."""
+        if (more := self._more(key)) is not None:
+            self._log.error("%s%s", text, more, exc_info=error)
+
+    def _more(self, key: str) -> str | None:
+        """What a line of this key must add, or None where none is due."""
         now = self._clock()
         at, left_out = self._told.get(key, (now - GAP_S, 0))
         if now - at < GAP_S:
             self._told[key] = (at, left_out + 1)
-            return
+            return None
         if len(self._told) >= MAX_KEYS:
             self._told.clear()
         self._told[key] = (now, 0)
-        more = f" ({left_out} more like this since the last time)" if left_out else ""
-        self._log.info("%s%s", text, more)
+        return f" ({left_out} more like this since the last time)" if left_out else ""

@@ -93,6 +93,13 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             self._refusals.info(f"{who.name} {code}", text)
             error.__traceback__ = None  # its frames hold the session's tasks, and these hold it
             return code, words
+        except Exception as error:
+            text = f"session of {name} ({who.name}) failed"
+            self._refusals.error(f"{who.name} {type(error).__name__}", text, error)
+            self._runs.tally.sessions_refused["INTERNAL"] += 1
+            error.__traceback__ = None
+            words = f"a fault of the daemon ({type(error).__name__}); its log says where"
+            return grpc.StatusCode.INTERNAL, words
         return None
 
     async def _carry(
@@ -139,7 +146,12 @@ class _Session:
         Raises:
             LRPilotError: the session is refused, or was taken over.
         """
-        hello, attempt = await self._greet(requests)
+        try:
+            hello, attempt = await self._greet(requests)
+        except BaseException:
+            if self._run is not None:  # it was opened already
+                await self._runs.close(self._run, self)
+            raise
         assert self._run is not None
         reader = asyncio.create_task(self._read(requests, hello, attempt))
         writer = asyncio.create_task(self._write())

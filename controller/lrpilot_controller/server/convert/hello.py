@@ -14,7 +14,7 @@ from lrpilot_controller.server.convert.sizes import (
     check_count,
     cut,
 )
-from lrpilot_controller.server.convert.words import check_steps, mode_from
+from lrpilot_controller.server.convert.words import check_decision, check_steps, mode_from
 from lrpilot_proto.v1 import session_pb2
 
 
@@ -58,8 +58,8 @@ def attempt_from(hello: session_pb2.Hello) -> Attempt:
         start_step=hello.start_step,
         total_steps=hello.total_steps,
         steps_per_epoch=hello.steps_per_epoch,
-        last_decision_id=hello.last_decision_id,
     )
+    check_decision("hello.last_decision_id", hello.last_decision_id)
     plan = plan_from(hello.plan)
     return Attempt(
         id=hello.attempt,

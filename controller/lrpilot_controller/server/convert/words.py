@@ -6,6 +6,8 @@ from lrpilot_proto.v1 import model_pb2
 
 # Steps are counted, not made up: no run gets there, and sums of them stay within 64 bits.
 MAX_STEP = 2**53
+# What a trainer has seen is counted on from, and a program's number has 32 bits on the wire.
+MAX_DECISION = 2**31
 
 
 def name_of(prefix: str, enum: object, number: int) -> str:
@@ -41,3 +43,13 @@ def check_steps(what: str, **steps: int) -> None:
     for name, value in steps.items():
         if value > MAX_STEP:
             raise InvalidTelemetry(f"{what}: {name} is {value}: at most {MAX_STEP}")
+
+
+def check_decision(what: str, number: int) -> None:
+    """Refuse a decision's number that no daemon gave.
+
+    Raises:
+        InvalidTelemetry: it is above `MAX_DECISION`; the message says `what` it is of.
+    """
+    if number > MAX_DECISION:
+        raise InvalidTelemetry(f"{what} is {number}: at most {MAX_DECISION}")
