@@ -52,7 +52,8 @@ def attach(
             as of a GAN, are controlled as one: call `pilot.step` once per iteration; one factor
             holds for all their LRs, which keep their ratios, and a rollback restores all of them.
             Their param groups are told apart as `0/group 0`, or `0/NAME` where one has a `name`.
-            A param group that is added later keeps its own LR.
+            A param group that is added later keeps its own LR. An LR that is a tensor on a device
+            is never read back in a step, so that another writer of it goes unnoticed.
             What `accelerator.prepare` returned is as good, and makes an `AcceleratedPilot`.
         model: restored together with the optimizers' state; None: no rollbacks, cuts only. Put
             several into one `torch.nn.ModuleList`.

@@ -1,5 +1,6 @@
 """Several optimizers under one pilot, as of a GAN: one run, one factor, one rollback."""
 
+import copy
 import json
 from typing import Any
 
@@ -187,6 +188,31 @@ def test_nor_does_it_after_a_resume(daemon: FakeDaemon) -> None:
     pilot.load_state_dict(state)
     assert resumed.lrs == [0.05, 0.07, 0.01]
     assert pilot.lrs == [0.05, 0.01]
+
+
+@pytest.mark.parametrize("order", [("attach", "pilot", "rest"), ("attach", "rest", "pilot")])
+def test_a_checkpoint_in_a_cut_goes_on_in_both(daemon: FakeDaemon, order: tuple[str, ...]) -> None:
+    loop, native = Loop(scheduled=True), Loop(attach=False, scheduled=True)
+    loop.train(2)
+    daemon.decide(cut(0.3))
+    loop.train(3)
+    native.train(5)
+    assert loop.pilot is not None
+    state = copy.deepcopy(loop.pilot.state_dict())
+    rest = [copy.deepcopy(one.state_dict()) for one in (*loop.optimizers, *loop.schedulers)]
+    resumed = Loop(scheduled=True)
+    assert resumed.pilot is not None
+    for what in order[1:]:
+        if what == "pilot":
+            resumed.pilot.load_state_dict(state)
+            continue
+        for one, loaded in zip((*resumed.optimizers, *resumed.schedulers), rest, strict=True):
+            one.load_state_dict(loaded)
+    assert resumed.lrs == loop.lrs
+    daemon.decide(model_pb2.Decision(id=2, action="ACTION_RELEASE", release=True))
+    resumed.train(2)
+    native.train(2)
+    assert resumed.lrs == native.lrs
 
 
 def test_a_state_of_other_optimizers_is_refused(daemon: FakeDaemon) -> None:
