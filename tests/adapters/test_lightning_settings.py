@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader
 
 from lrpilot.lightning import LRControllerCallback
 from lrpilot.lightning.search import SearchInFit
+from lrpilot.lightning.steps import Steps
+from lrpilot.torch.own_weights import OwnWeights
 from lrpilot_proto.v1 import model_pb2
 from support.fits import (
     LR,
@@ -296,16 +298,30 @@ def test_checkpoints_hold_no_stand_in(fits: Fits) -> None:
 # -- faults of our own
 
 
-@pytest.mark.parametrize("method", ["batch_starts", "batch_ended", "settle", "boundary", "go_on"])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (SearchInFit, "batch_starts"),
+        (SearchInFit, "batch_ended"),
+        (SearchInFit, "boundary"),
+        (OwnWeights, "settle"),
+        (OwnWeights, "go_on"),
+        (Steps, "take"),
+    ],
+)
 def test_a_fault_of_our_own_never_reaches_the_fit(
-    fits: Fits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+    fits: Fits,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type,
+    method: str,
 ) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("ours")
 
     alone, module = seeded(), seeded()
     fits.fit(alone, max_epochs=1)
-    monkeypatch.setattr(SearchInFit, method, fail)
+    monkeypatch.setattr(kind, method, fail)
     saver = ModelCheckpoint(fits.folder, save_last=True)
     trainer = fits.fit(
         module, [LRControllerCallback(), saver], max_epochs=1, enable_checkpointing=True

@@ -111,10 +111,7 @@ class Fit:
                 raise
         self._schedulers.show(self.pilot)
         self._steps = Steps(trainer, pl_module, loss)
-        self._search = SearchInFit(trainer, pl_module, self.pilot, self._steps)
-        # Lightning reads the weights for a checkpoint before any callback hears of it.
-        hook = _BeforeStateDict(self)
-        self._hook: Any = pl_module.register_state_dict_pre_hook(hook)
+        self._search = SearchInFit(trainer, pl_module, self.pilot, self._steps, self.fail)
 
     @harmless
     def go_on(self) -> None:
@@ -136,15 +133,9 @@ class Fit:
             self._step_ended()
         self._search.boundary()
 
-    @harmless
     def settle(self) -> None:
         """Make the weights the run's own, for whoever looks at them."""
-        self._search.settle()
-
-    @harmless
-    def state_dict_is_read(self) -> None:
-        """Settle, unless a forward or backward pass needs the weights as they are."""
-        if not self._steps.in_pass:
+        if not self.over:
             self._search.settle()
 
     @harmless
@@ -159,7 +150,6 @@ class Fit:
         if self.over:
             return
         self.over = True
-        self._hook.remove()
         self._steps.close()
         try:
             self._search.close()
@@ -195,17 +185,3 @@ class Fit:
                 log.warning("LRPilot: %s; training goes on without it", error)
             return False
         return True
-
-
-class _BeforeStateDict:
-    """Runs before the module's `state_dict`; a copy of the module is no business of ours."""
-
-    def __init__(self, fit: Fit | None = None) -> None:
-        self._fit = fit
-
-    def __call__(self, *_: Any) -> None:
-        if self._fit is not None:
-            self._fit.state_dict_is_read()
-
-    def __reduce__(self) -> Any:
-        return (_BeforeStateDict, ())
