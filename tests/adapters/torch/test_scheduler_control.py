@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     ConstantLR,
@@ -16,6 +18,7 @@ from torch.optim.lr_scheduler import (
 from lrpilot.testing import FakeDaemon
 from lrpilot.torch import PilotLR
 from lrpilot.torch.options import Options
+from lrpilot_proto.v1 import model_pb2
 from support.decisions import cut, decay, release, rollback
 from support.piloted import LR, NATIVE, PilotedLoop, native_curve
 from support.searches import Script, over, program, runs
@@ -217,7 +220,53 @@ def test_a_group_that_is_added_under_a_plan_keeps_its_own_lr(daemon: FakeDaemon)
     assert [group["lr"] for group in loop.optimizer.param_groups] == [LR / 2, 0.07]
 
 
+# What happens between two turns of a loop: a loss is given, the optimizer steps or is skipped, and
+# so often the scheduler is stepped.
+TURNS = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 2)), max_size=20)
+
+
+@settings(max_examples=40, deadline=None)
+@given(TURNS)
+def test_the_lr_is_the_plan_at_the_steps_made_over_the_native_curve(
+    turns: list[tuple[bool, bool, int]],
+) -> None:
+    daemon = FakeDaemon()
+    slope = model_pb2.Segment(shape="SHAPE_LINEAR", start=0, end=20, start_value=1.0, end_value=0.2)
+    daemon.decide(cut(1.0, plan=model_pb2.Plan(kind="PLAN_KIND_SCALE", segments=[slope])))
+    curve = native_curve(NATIVE["exponential"], 50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Options, "_connect", lambda self: daemon)
+        loop = PilotedLoop(chained, model=None)
+        steps = made = stepped = 0
+        given_one = began = known = False
+        for observed, moved, times in [(False, True, 1), *turns]:  # torch wants an update first
+            if observed:
+                loop.pilot_lr.observe(1.0)
+                given_one = began = True
+            if moved:
+                loop.optimizer.step()
+                made += 1
+            for _ in range(times):
+                loop.scheduler.step()
+                stepped += 1
+                if began:
+                    steps += max(made, int(given_one))
+                    known, made, given_one = known or given_one, 0, False
+                factor = max(1.0 - 0.8 * steps / 20, 0.2) if known else 1.0
+                assert loop.lr == pytest.approx(curve[stepped] * factor, rel=1e-12)
+                assert loop.scheduler.get_last_lr() == [loop.lr]
+        if known:
+            assert loop.pilot_lr.pilot.step_count == steps
+        loop.pilot_lr.close()
+
+
 # -- beside other schedulers
+
+
+def chained(optimizer: torch.optim.Optimizer, make: Callable[..., PilotLR]) -> Any:
+    """A schedule, and the PilotLR that scales it."""
+    native = NATIVE["exponential"](optimizer)
+    return ChainedScheduler([native, make(scheduler=native)])
 
 
 @pytest.mark.parametrize("first", ["native", "pilot"])
