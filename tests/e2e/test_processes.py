@@ -6,6 +6,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from lrpilot_proto import rendezvous
 from support.daemon import Daemon, environment, script, until
 from support.training import attach, job, train
@@ -32,6 +34,21 @@ def test_forked_data_loader_workers(daemon: Daemon) -> None:
     assert story["state"] == "finished"
     assert story["attempts"] == 1
     assert story["telemetry"]["dropped"] == 0
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_nobody_closes_says_goodbye_with_its_process(daemon: Daemon) -> None:
+    daemon.start()
+    hows = ("end", "fail")
+    trainers = [
+        script("scheduled.py", daemon.address, how, how, stderr=subprocess.PIPE) for how in hows
+    ]
+    for trainer, how in zip(trainers, hows, strict=True):
+        _, told = trainer.communicate(timeout=100)
+        assert trainer.returncode == (how == "fail"), told
+        assert "the loop's own" in told or how == "end"
+        assert daemon.seqs(how) == list(range(1, 21))
+    assert [daemon.story(how)["state"] for how in hows] == ["finished", "stopped"]
 
 
 def test_two_scripts_share_one_daemon(folder: Path) -> None:
