@@ -19,7 +19,7 @@ from lrpilot.testing import FakeDaemon
 from lrpilot.torch.options import Options
 from lrpilot_proto.v1 import model_pb2
 from support import schedules
-from support.schedules import MAX_LR, SCHEDULERS
+from support.schedules import CYCLES_MOMENTUM, MAX_LR, SCHEDULERS
 
 BEGINS, SKIPPED, SAVED, ENDS, STEPS = 2, 4, 6, 8, 11
 FACTOR = 0.37
@@ -36,11 +36,12 @@ pytestmark = [
 class Module(pl.LightningModule):
     """Two param groups, a scheduler that moves each step, and losses of which one overflows."""
 
-    def __init__(self, name: str, daemon: FakeDaemon) -> None:
+    def __init__(self, name: str, daemon: FakeDaemon, decision: model_pb2.Decision) -> None:
         super().__init__()
-        self.name, self.daemon = name, daemon
+        self.name, self.daemon, self.decision = name, daemon, decision
         self.net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
         self.seen: list[list[float]] = []
+        self.momentum: list[list[float]] = []
 
     def configure_optimizers(self) -> Any:
         optimizer = sgd(self.net)
@@ -49,16 +50,26 @@ class Module(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if self.global_step == BEGINS:
-            self.daemon.decide(scale())
+            self.daemon.decide(self.decision)
         if self.global_step == ENDS:
             self.daemon.decide(model_pb2.Decision(id=2, action="ACTION_RELEASE", release=True))
         groups = self.trainer.optimizers[0].param_groups
         self.seen.append([group["lr"] for group in groups])
+        self.momentum.append([group["momentum"] for group in groups])
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         self.log("metric", schedules.metric(self.global_step))
         loss: torch.Tensor = self.net(batch).square().mean()
         return loss * float("inf") if self.global_step == SKIPPED else loss
+
+
+class Unfreezer(pl.Callback):
+    """Adds a param group in mid-run, as Lightning's BaseFinetuning does."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == BEGINS + 2:
+            extra = {"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.05}
+            trainer.optimizers[0].add_param_group(extra)
 
 
 class Saver(pl.Callback):
@@ -77,59 +88,97 @@ def sgd(net: torch.nn.Sequential) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, momentum=0.9)
 
 
-def scale() -> model_pb2.Decision:
+def plan(kind: str, value: float) -> model_pb2.Decision:
     segment = model_pb2.Segment(
-        shape="SHAPE_CONSTANT", start=0, end=1, start_value=FACTOR, end_value=FACTOR
+        shape="SHAPE_CONSTANT", start=0, end=1, start_value=value, end_value=value
     )
-    plan = model_pb2.Plan(kind="PLAN_KIND_SCALE", segments=[segment])
-    return model_pb2.Decision(id=1, action="ACTION_CUT", plan=plan)
+    followed = model_pb2.Plan(kind=f"PLAN_KIND_{kind}", segments=[segment])
+    return model_pb2.Decision(id=1, action="ACTION_PLAN", plan=followed)
 
 
-def native(name: str) -> list[list[float]]:
-    """The LRs that each step runs at without LRPilot, and without Lightning."""
+def native(name: str) -> tuple[list[list[float]], list[list[float]]]:
+    """The LRs and momenta that each step runs at without LRPilot, and without Lightning."""
     optimizer = sgd(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)))
-    scheduler, lrs = SCHEDULERS[name](optimizer), []
+    scheduler, lrs, momenta = SCHEDULERS[name](optimizer), [], []
     for k in range(STEPS):
         lrs.append([group["lr"] for group in optimizer.param_groups])
+        momenta.append([group["momentum"] for group in optimizer.param_groups])
         optimizer.step()
         schedules.step(scheduler, k)
-    return lrs
+    return lrs, momenta
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_a_fit_with_an_override_keeps_the_native_curve(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    path = tmp_path / "mid.ckpt"
-    seen: list[list[float]] = []
-    for resume, until in ((None, SAVED), (path, STEPS)):
-        daemon = FakeDaemon()
-        monkeypatch.setattr(Options, "_connect", lambda _, daemon=daemon: daemon)
-        module = Module(name, daemon)
-        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+
+
+def fit(
+    module: Module, steps: int, *callbacks: pl.Callback, resume: Path | None = None, **settings: Any
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Options, "_connect", lambda _: module.daemon)
         trainer = pl.Trainer(
-            max_steps=until,
+            max_steps=steps,
             accelerator="cpu",
-            plugins=MixedPrecision("16-mixed", "cpu", scaler),
-            callbacks=[Saver(path), LRControllerCallback(run="r", min_lr=1e-9, max_lr=10.0)],
+            callbacks=[*callbacks, LRControllerCallback(run="r", min_lr=1e-9, max_lr=10.0)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
+            **settings,
         )
         keywords = {} if resume is None else {"ckpt_path": str(resume), "weights_only": False}
         trainer.fit(module, DataLoader(torch.ones(STEPS, 2)), **keywords)
+
+
+# A decision is applied at the end of the step that it came in.
+OVERRIDDEN = range(BEGINS + 1, ENDS + 1)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_fit_with_an_override_keeps_the_native_curve(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mid.ckpt"
+    seen: list[list[float]] = []
+    for resume, until in ((None, SAVED), (path, STEPS)):
+        module = Module(name, FakeDaemon(), plan("SCALE", FACTOR))
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        precision = MixedPrecision("16-mixed", "cpu", scaler)
+        fit(module, until, Saver(path), resume=resume, plugins=precision)
         seen += module.seen
-        assert len(daemon.receipts) == 1
+        assert len(module.daemon.receipts) == 1
         assert scaler.get_scale() < 4.0  # a step was skipped, in the first fit
 
-    expected = native(name)
+    expected, _ = native(name)
     assert len(seen) == STEPS
-    # A decision is applied at the end of the step that it came in.
-    overridden = range(BEGINS + 1, ENDS + 1)
     for k in range(STEPS):
-        if k in overridden:
+        if k in OVERRIDDEN:
             assert seen[k] == pytest.approx([FACTOR * lr for lr in expected[k]]), f"step {k}"
         else:
             assert seen[k] == expected[k], f"step {k}"
+
+
+@pytest.mark.parametrize("name", CYCLES_MOMENTUM)
+def test_momentum_stays_the_schedulers_where_the_lr_is_replaced(name: str) -> None:
+    module = Module(name, FakeDaemon(), plan("REPLACE", 0.03))
+    fit(module, STEPS)
+    lrs, momenta = native(name)
+    assert module.momentum == momenta
+    ratio = lrs[0][1] / lrs[0][0]
+    for k in range(STEPS):
+        if k in OVERRIDDEN:
+            assert module.seen[k] == pytest.approx([0.03, 0.03 * ratio])
+        else:
+            assert module.seen[k] == lrs[k], f"step {k}"
+
+
+def test_a_group_that_a_callback_adds_keeps_its_own_lr() -> None:
+    module = Module("StepLR", FakeDaemon(), plan("SCALE", FACTOR))
+    fit(module, STEPS, Unfreezer())
+    lrs, _ = native("StepLR")
+    for k in range(STEPS):
+        factor = FACTOR if k in OVERRIDDEN else 1.0
+        assert module.seen[k][:2] == pytest.approx([factor * lr for lr in lrs[k]])
+    added = [row[2] for row in module.seen[BEGINS + 2 :]]
+    assert added[0] == 0.05
+    assert sorted(set(added), reverse=True) == pytest.approx([0.05 * 0.7**n for n in range(3)])
