@@ -68,7 +68,7 @@ class Attempt(Parts):
     def _join(self, lockstep: Lockstep, control: Control, *, late: bool) -> bool:
         """Meet the other ranks before the first step; returns whether all act together."""
         facts = self._run.facts(self._trainer, self._rates, self._stamp.branch)
-        facts |= {"late": late, "batches": control.replay.serving}
+        facts |= {"late": late, "batches": control.replay.serving, "mean": self._losses.averages}
         control.can_set_aside = lockstep.join(facts, self._rates.step)
         if lockstep.why:
             self._apart(lockstep)
@@ -94,6 +94,7 @@ class Attempt(Parts):
             horizon = self._run.total_steps
             done = horizon is not None and self._rates.step >= horizon  # nobody waits any more
             self._lockstep.leave("" if done else "a rank has closed its pilot")
+            self._losses.part()
         if line is not None and self._control is not None:
             try:
                 self._control.runner.deliver(self._losses.drain())

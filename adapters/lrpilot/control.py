@@ -51,6 +51,7 @@ class Control:
         lockstep: Lockstep | None = None,
     ) -> None:
         self.helm = helm
+        self._losses = losses
         self.lockstep = lockstep
         self.judge = judge
         self.patience = patience
@@ -76,6 +77,9 @@ class Control:
         searching, snapshots = self.runner.searching, self.helm.snapshots
         due = snapshots.next_step if snapshots is not None else math.inf
         take = self.lockstep.meet(step, searching=searching, snapshot_due=due)
+        if not self.lockstep.why:  # else another rank may be gone
+            self._losses.meet()
+            self.runner.deliver(self._losses.ready())
         return take and not searching
 
     def boundary(self, program: int, loss: float | None) -> None:

@@ -1,10 +1,11 @@
 """What a pilot says to the daemon, in order: numbered samples, and reports between them."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lrpilot.client.base import Transport
+from lrpilot.client.base import Item, Transport
 from lrpilot.losses import Row
 from lrpilot_proto.v1 import session_pb2
 
@@ -32,13 +33,19 @@ class Line:
     Args:
         transport: carries them.
         quiet: whether another rank tells the user.
+        in_order: whether a validation waits until the train losses before it have come, as those
+            that several ranks average.
 
     Attributes:
         on_report: called after each report: training may stand elsewhere than before.
     """
 
-    def __init__(self, transport: Transport, *, quiet: bool = False) -> None:
+    def __init__(
+        self, transport: Transport, *, quiet: bool = False, in_order: bool = False
+    ) -> None:
         self.quiet = quiet
+        self._in_order = in_order
+        self._later: deque[Item] = deque()
         self.transport = transport
         self.inbox = transport.inbox
         self.seq = 0
@@ -54,6 +61,8 @@ class Line:
     def train(self, row: Row, loss: float) -> None:
         """Hand in a train loss."""
         seq, step, branch, program, lrs = row
+        if self._later:
+            self._push_later(seq)
         self._push((seq, TRAIN, step, branch, program, loss, lrs))
         if not loss <= self._worst:
             if loss == loss:
@@ -63,7 +72,15 @@ class Line:
     def validation(self, row: Row, loss: float) -> None:
         """Hand in a validation loss."""
         seq, step, branch, program, lrs = row
-        self._push((seq, VALIDATION, step, branch, program, loss, lrs))
+        item = (seq, VALIDATION, step, branch, program, loss, lrs)
+        if self._in_order:
+            self._later.append(item)
+        else:
+            self._push(item)
+
+    def _push_later(self, before: float) -> None:
+        while self._later and self._later[0][0] < before:
+            self._push(self._later.popleft())
 
     def report(self, report: session_pb2.Report) -> None:
         """Hand in a report; its place is before the next item."""
@@ -82,6 +99,7 @@ class Line:
 
     def goodbye(self, reason: str, step: int) -> None:
         """Say that nothing more will come, and why."""
+        self._push_later(float("inf"))
         self.report(session_pb2.Report(goodbye=session_pb2.Goodbye(reason=reason, step=step)))
 
     def restored(self) -> None:

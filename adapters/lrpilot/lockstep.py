@@ -162,17 +162,9 @@ class Lockstep:
             self._say(f"agreed/{self._agreed}", word)
         return self._read(f"agreed/{self._agreed}")
 
-    def ended(self, reason: str, made: int, length: int) -> str:
-        """Why a program ends here: rank 0's reason, where all ranks look.
-
-        Args:
-            reason: this rank's; empty where it would go on.
-            made: steps of the program so far.
-            length: steps that it has at most.
-        """
-        if made % PROGRAM_WINDOW and made < length:
-            return ""
-        return self.agree(lambda: Word(end=reason)).end
+    def looks(self, made: int, length: int) -> bool:
+        """Whether rank 0 says after so many steps of a program whether it goes on."""
+        return not self.why and (made % PROGRAM_WINDOW == 0 or made >= length)
 
     def together(self, action: Callable[[], T]) -> T:
         """Do something that may fail, on all ranks or as good as on none; returns what it does.

@@ -12,7 +12,13 @@ class BadLoss(TypeError):
 
 
 class LossReader(Protocol):
-    """Turns what a training loop calls a loss into a float."""
+    """Turns what a training loop calls a loss into a float.
+
+    Attributes:
+        averages: whether the losses of several ranks are averaged, where all of them `meet`.
+    """
+
+    averages: bool
 
     def read(self, loss: Any, row: Row) -> float | None:
         """The value, or None where `ready` will give it later, with `row`.
@@ -41,4 +47,12 @@ class LossReader(Protocol):
         Raises:
             BadLoss: it is neither a number nor a tensor of one element.
         """
+        ...
+
+    def meet(self) -> None:
+        """All ranks come to this point at the same step: average what was read."""
+        ...
+
+    def part(self) -> None:
+        """This rank is alone from here on: what is left is its own."""
         ...

@@ -60,7 +60,11 @@ class Parts:
             self._lockstep = Lockstep(ranks, transport, self._patience.count)
             transport = Relay(transport, self._lockstep)
         quiet = self._lockstep is not None and not self._lockstep.leads
-        self._line = Line(transport, quiet=quiet) if transport is not None else None
+        self._line = (
+            Line(transport, quiet=quiet, in_order=losses.averages)
+            if transport is not None
+            else None
+        )
         self._run = run
         self._losses = losses
         self._bounds_of = bounds_of
@@ -116,6 +120,7 @@ class Parts:
         line, control, self._lockstep = self._line, self._control, None
         assert line is not None
         assert control is not None
+        self._losses.part()
         control.retire()
         line.transport, line.inbox = lockstep.agent, lockstep.agent.inbox
         line.inbox.extendleft(reversed(lockstep.inbox))

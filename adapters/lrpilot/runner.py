@@ -11,6 +11,7 @@ from lrpilot.losses import LossReader, Row
 from lrpilot.patience import Patience
 from lrpilot.plan import Bounds, Plan
 from lrpilot.programs import OpenProgram, fallback_of, plan_of, progress_of
+from lrpilot.ranks import Word
 from lrpilot.replay import Replay
 from lrpilot.trainer import ASIDE_SLOT, OWN_SLOT
 from lrpilot_proto.v1 import model_pb2, session_pb2
@@ -164,11 +165,14 @@ class Runner:
 
     def _end(self, program: OpenProgram) -> str:
         """Why a program is over at this boundary, or an empty text."""
-        step = self._helm.rates.step
-        reason = program.end(step)
-        if self._lockstep is None:
-            return reason
-        return self._lockstep.ended(reason, step - program.first_step, program.message.length)
+        step, lockstep = self._helm.rates.step, self._lockstep
+        if lockstep is None:
+            return program.end(step)
+        if not lockstep.looks(step - program.first_step, program.message.length):
+            return ""
+        self._losses.meet()
+        self.deliver(self._losses.ready(flush=True))
+        return lockstep.agree(lambda: Word(end=program.end(step))).end
 
     # -- the run's own state in the middle of a program
 

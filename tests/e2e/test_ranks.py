@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 
-from lrpilot_controller.core.events import ProgramEnded, SearchEnded
+from lrpilot_controller.core.events import ProgramEnded, Samples, SearchEnded
 from support.daemon import Daemon, script, until
 from support.scripts import lightning_ranks, ranks
 
 
-def train(daemon: Daemon, world: int, *stops: int) -> list[dict[str, Any]]:
+def train(daemon: Daemon, world: int, *stops: int, loss_of: str = "rank0") -> list[dict[str, Any]]:
     """What each rank tells after a run in which the daemon was killed at these steps."""
     daemon.start()
-    arguments = (daemon.address, "run", daemon.folder, str(world), *map(str, stops))
+    arguments = (daemon.address, "run", daemon.folder, str(world), loss_of, *map(str, stops))
     trainer = script("ranks.py", *arguments)
     try:
         for step in stops:
@@ -48,8 +48,23 @@ def check_rescued(daemon: Daemon, told: list[dict[str, Any]], steps: int, spoile
     assert story["mode"] == "auto"
     assert story["state"] == "finished"
     assert story["telemetry"] == {"received": steps, "dropped": 0}
+    seqs = daemon.seqs("run")
+    assert seqs == list(range(1, len(seqs) + 1))
     applied = {r.receipt.decision_id for r in daemon.receipts("run")}
     assert applied == set(daemon.decided("run"))
+
+
+def check_losses(daemon: Daemon, losses: list[float]) -> None:
+    """These are what the daemon was told, and the validations of rank 0 in their places."""
+    told = [record.event for record in daemon.records("run", Samples)]
+    items = [item for one in told for item in zip(one.validation, one.step, one.loss, strict=True)]
+    assert [loss for validation, _, loss in items if not validation] == pytest.approx(
+        losses, nan_ok=True
+    )
+    validations = [(step, loss) for validation, step, loss in items if validation]
+    assert validations == [(k + 1, k) for k in range(0, len(losses), 50)]
+    places = [i for i, (validation, _, _) in enumerate(items) if validation]
+    assert places == [50 * i + 1 + i for i in range(len(places))]
 
 
 def check_searched(daemon: Daemon) -> None:
@@ -62,14 +77,17 @@ def check_searched(daemon: Daemon) -> None:
 def test_ranks_do_the_same_through_a_search_a_daemon_kill_and_a_rollback(daemon: Daemon) -> None:
     told = train(daemon, 2, 230)
     check_alike(told, ranks.STEPS)
+    check_losses(daemon, told[0]["losses"])
     check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
     check_searched(daemon)
 
 
 @pytest.mark.slow
 def test_four_ranks_do_the_same_through_a_daemon_kill_amid_a_search(daemon: Daemon) -> None:
-    told = train(daemon, 4, 20, 200)
+    told = train(daemon, 4, 20, 200, loss_of="mean")
     check_alike(told, ranks.STEPS)
+    means = [sum(losses) / 4 for losses in zip(*(one["losses"] for one in told), strict=True)]
+    check_losses(daemon, means)
     check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
 
 

@@ -76,6 +76,7 @@ class LRControllerCallback(Guest):
         connect_timeout: float = 10.0,
         snapshots: str = "auto",
         max_snapshot_gib: float | None = None,
+        loss_of: str = "rank0",
     ) -> None:
         super().__init__()
         self._loss = Logged("loss", loss, "train_loss")
@@ -96,6 +97,7 @@ class LRControllerCallback(Guest):
             "connect_timeout": connect_timeout,
             "snapshots": snapshots,
             "max_snapshot_gib": max_snapshot_gib,
+            "loss_of": loss_of,
         }
         Options(**self._keywords)  # a bad argument is told here, not hours later
         self._fit: Fit | None = None  # the one under way

@@ -22,6 +22,8 @@ CANDIDATE, FALLBACK = 0.7, 0.4
 class HostLosses:
     """A `LossReader` for losses that are numbers already."""
 
+    averages = False
+
     def read(self, loss: Any, row: Row) -> float | None:
         """The loss."""
         return self.number(loss)
@@ -33,6 +35,12 @@ class HostLosses:
     def drain(self) -> Sequence[tuple[Row, float]]:
         """None: each was read at once."""
         return ()
+
+    def meet(self) -> None:
+        """There is one rank."""
+
+    def part(self) -> None:
+        """There is one rank."""
 
     def number(self, value: Any) -> float:
         """The value.

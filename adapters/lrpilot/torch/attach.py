@@ -38,6 +38,7 @@ def attach(
     connect_timeout: float = 10.0,
     snapshots: str = "auto",
     max_snapshot_gib: float | None = None,
+    loss_of: str = "rank0",
 ) -> Pilot:
     """Put a training loop under LRPilot's guard.
 
@@ -90,6 +91,8 @@ def attach(
             which leaves cuts without rollbacks. Their size is logged before they are taken.
         max_snapshot_gib: GiB that all copies may take, two and in a search up to four; half of
             what is free there unless given. Where two do not fit there are none, which is told.
+        loss_of: of several ranks: `rank0`, whose own loss is taken for the run's, or `mean`, the
+            exact mean of all: one collective in 16 steps, and one in 4 during a search.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -110,6 +113,7 @@ def attach(
         connect_timeout=connect_timeout,
         snapshots=snapshots,
         max_snapshot_gib=max_snapshot_gib,
+        loss_of=loss_of,
     )
     schedulers = schedulers_of(scheduler)
     make: Callable[..., Pilot] = Pilot

@@ -38,6 +38,8 @@ class TorchLosses:
         side: makes the side stream of a device.
     """
 
+    averages = False
+
     def __init__(
         self,
         on_host: Callable[[Tensor], bool] = attrgetter("is_cpu"),  # unlike `device`, no object
@@ -90,6 +92,12 @@ class TorchLosses:
             return ()
         self._ring.send()
         return self._with_late(self._ring.landed(wait=True))
+
+    def meet(self) -> None:
+        """Nothing is averaged."""
+
+    def part(self) -> None:
+        """It always was."""
 
     def _hold(self, loss: Tensor, row: Row) -> None:
         if capturing():  # a replay would write to this place in the ring, whoever has it by then

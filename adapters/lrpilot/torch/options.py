@@ -19,6 +19,7 @@ from lrpilot.plan import Bounds
 from lrpilot.run import RunInfo, default_name, new_attempt
 from lrpilot.torch.checks import optimizers_of
 from lrpilot.torch.losses import TorchLosses
+from lrpilot.torch.mean import MeanLosses
 from lrpilot.torch.memory import PLACES, SnapshotMemory
 from lrpilot.torch.ranks import (
     StoreRanks,
@@ -63,10 +64,13 @@ class Options:
     connect_timeout: float = 10.0
     snapshots: str = "auto"
     max_snapshot_gib: float | None = None
+    loss_of: str = "rank0"
 
     def __post_init__(self) -> None:
         if self.search not in ("auto", True, False):
             raise ValueError(f"search={self.search!r}: True, False or 'auto', which guards only")
+        if self.loss_of not in ("rank0", "mean"):
+            raise ValueError(f"loss_of={self.loss_of!r}: 'rank0', or 'mean' of all ranks")
         if not isinstance(self.signals or {}, Mapping):
             raise ValueError(
                 f"signals={self.signals!r}: a dict such as {{'plateau': 'cut'}}, or None"
@@ -137,6 +141,8 @@ class Options:
         transport = None if inert else self._connect() if rank == 0 else Alone()
         waited = time.monotonic() - began
         losses = TorchLosses() if rank == 0 else Unread()
+        if ranks is not None and self.loss_of == "mean":
+            losses = MeanLosses()
         return make(
             trainer,
             transport,

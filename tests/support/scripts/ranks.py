@@ -1,9 +1,10 @@
 """Ranks of DDP over gloo, late in turns: a search, then weights that are lost, under one daemon.
 
-Arguments: address, run, folder, how many ranks, and the steps at which rank 0 waits until the test
-has done something to the daemon.
+Arguments: address, run, folder, how many ranks, whose loss counts, and the steps at which rank 0
+waits until the test has done something to the daemon.
 
-Each rank saves `<rank>.pt`: the LR of every step, its weights, and what was decided.
+Each rank saves `<rank>.pt`: the LR and its own loss of every step, its weights, and what was
+decided.
 """
 
 import gc
@@ -25,24 +26,29 @@ STEPS = 400
 SPOILED = 300
 
 
-def main(rank: int, address: str, run: str, folder: Path, world: int, stops: set[int]) -> None:
+def main(
+    rank: int, address: str, run: str, folder: Path, world: int, loss_of: str, stops: set[int]
+) -> None:
     """One rank."""
     quiet_threads()
     rendezvous = f"file://{folder / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
-    torch.save(trained(rank, address, run, folder, stops), folder / f"{rank}.pt")
+    torch.save(trained(rank, address, run, folder, loss_of, stops), folder / f"{rank}.pt")
     gc.collect()  # a reducer that outlives its process group ends the process with SIGABRT
     dist.barrier()
     dist.destroy_process_group()
 
 
-def trained(rank: int, address: str, run: str, folder: Path, stops: set[int]) -> dict[str, Any]:
+def trained(
+    rank: int, address: str, run: str, folder: Path, loss_of: str, stops: set[int]
+) -> dict[str, Any]:
     """What this rank has to tell of its run."""
     one = job(50)
     one.model = DistributedDataParallel(one.model)
     one.order.manual_seed(rank)
     lrs: list[float] = []
-    options = {"search": True, "total_steps": STEPS, "connect_timeout": 60}
+    losses: list[float] = []
+    options = {"search": True, "total_steps": STEPS, "connect_timeout": 60, "loss_of": loss_of}
     with attach(one, address, run, **options) as pilot:
         for k, (inputs, targets) in enumerate(pilot.batches(batches(one))):
             if k == SPOILED:
@@ -52,7 +58,10 @@ def trained(rank: int, address: str, run: str, folder: Path, stops: set[int]) ->
             loss.backward()
             one.optimizer.step()
             lrs.append(one.optimizer.param_groups[0]["lr"])
+            losses.append(loss.item())
             pilot.step(loss)
+            if k % 50 == rank:  # whichever rank; rank 0's counts
+                pilot.validate(k)
             if rank == 0 and k in stops:
                 (folder / f"at-{k}").touch()
                 until((folder / f"on-{k}").exists, 60)
@@ -61,6 +70,7 @@ def trained(rank: int, address: str, run: str, folder: Path, stops: set[int]) ->
             time.sleep(0.02 if k % 11 == rank else 0.002)
         return {
             "lrs": lrs,
+            "losses": losses,
             "weights": one.weights(),
             "decisions": pilot.decisions,
             "summary": pilot.summary(),
@@ -75,7 +85,7 @@ def batches(one: Job) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 if __name__ == "__main__":
-    where, name, place, many = sys.argv[1:5]
-    at = {int(step) for step in sys.argv[5:]}
-    arguments = (where, name, Path(place), int(many), at)
+    where, name, place, many, whose = sys.argv[1:6]
+    at = {int(step) for step in sys.argv[6:]}
+    arguments = (where, name, Path(place), int(many), whose, at)
     torch.multiprocessing.spawn(main, arguments, nprocs=int(many))
