@@ -1,6 +1,5 @@
 """Lightning has two names, `pytorch_lightning` and `lightning`, and a class tree under each."""
 
-from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,17 @@ if TYPE_CHECKING:
 else:
 
     def _callbacks() -> tuple[type, ...]:
-        """The `Callback` of each that is installed; the second one costs a tenth of a second."""
-        found = []
+        """The `Callback` of each that can be imported; the second one costs a tenth of a second."""
+        found, missing = [], None
         for name in NAMES:
-            with suppress(ModuleNotFoundError):
+            try:
                 found.append(import_module(name).Callback)
+            except ImportError as error:
+                missing = error
         if not found:
             raise ModuleNotFoundError(
-                'Lightning is not installed: pip install "lrpilot[lightning]"', name=NAMES[-1]
-            )
+                'Lightning cannot be imported: pip install "lrpilot[lightning]"', name=NAMES[-1]
+            ) from missing
         return tuple(found)
 
     class Guest(*_callbacks()):
