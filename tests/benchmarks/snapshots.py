@@ -1,7 +1,9 @@
 """A snapshot and a restore of 100 million parameters under AdamW, against a plain copy.
 
 The plain copy moves the same bytes between two tensors. All three are timed in turn, in rounds,
-from the second time on: the first touches memory that the system has yet to give. It fails where
+from the second time on: the first touches memory that the system has yet to give. One thread
+copies: with more, each tensor ends in a barrier, and on a busy machine all of these together cost more
+than the copies; the plain copy has only one. It fails where
 the 95 % interval of a median ratio lies above 1.3, where two slots take more than two copies, or
 where their size was not told before. Needs 8 GiB of free memory, and says so where there is less.
 """
@@ -22,6 +24,7 @@ from torch import nn
 from lrpilot.torch.live import LiveTensors
 from lrpilot.torch.memory import GIB, free_bytes, gib, size_of
 from lrpilot.torch.slots import Slots
+from support.training import quiet_threads
 
 WIDTH, DEPTH = 1024, 96  # 100.8 million parameters
 ROUNDS = 9
@@ -47,6 +50,7 @@ def main() -> dict[str, Any]:
     if free < NEEDED_GIB * GIB:
         print(f"snapshots: {gib(free)} of memory are free, {NEEDED_GIB} GiB are needed: left out")
         return {}
+    quiet_threads()
     told, log = Told(), logging.getLogger("lrpilot")
     log.addHandler(told)
     log.setLevel(logging.INFO)
