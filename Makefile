@@ -50,7 +50,7 @@ gpu: $(READY) ## what needs a GPU: checks and figures, with the device's name; s
 	PYTHONPATH=tests $(BIN)/python -m tests.benchmarks.gpu
 
 matrix: $(READY) ## the oldest and newest torch, Lightning, grpcio and protobuf, on each Python here
-	$(BIN)/python -m tests.matrix $(if $(ONLY),--only "$(ONLY)")
+	$(BIN)/python -m tests.matrix $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,10 +2,10 @@
 
 The plain copy moves the same bytes between two tensors. All three are timed in turn, in rounds,
 from the second time on: the first touches memory that the system has yet to give. One thread
-copies: with more, each tensor ends in a barrier, and on a busy machine all of these together cost more
-than the copies; the plain copy has only one. It fails where
-the 95 % interval of a median ratio lies above 1.3, where two slots take more than two copies, or
-where their size was not told before. Needs 8 GiB of free memory, and says so where there is less.
+copies: with more, each tensor ends in a barrier, and on a busy machine all of these together cost
+more than the copies; the plain copy has only one. It fails where the 95 % interval of a median
+ratio lies above 1.3, where two slots take more than two copies, or where their size was not told
+before. Needs 8 GiB of free memory, and says so where there is less.
 """
 
 import logging

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,9 @@ class Fits:
         if isinstance(module, Module):
             module.daemon = self.daemon
         pl.seed_everything(7, verbose=False)
-        how: dict[str, Any] = {"ckpt_path": resume, "weights_only": False} if resume else {}
+        how: dict[str, Any] = {"ckpt_path": resume} if resume else {}
+        if resume and "weights_only" in signature(pl.Trainer.fit).parameters:  # since 2.6
+            how["weights_only"] = False
         trainer.fit(module, DataLoader(rows(), BATCH, shuffle=True), DataLoader(rows(), 32), **how)
 
     def fit(

@@ -75,6 +75,8 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
         address: str = "auto",
         token: str | None = None,
         connect_timeout: float = 10.0,
+        snapshots: str = "auto",
+        max_snapshot_gib: float | None = None,
     ) -> None:
         self._keywords: dict[str, Any] = {
             "total_steps": total_steps,
@@ -88,6 +90,8 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
             "max_lr": max_lr,
             "address": address,
             "connect_timeout": connect_timeout,
+            "snapshots": snapshots,
+            "max_snapshot_gib": max_snapshot_gib,
         }
         self._token = token
         self._options(total_steps)  # a bad argument is told here, not hours later
