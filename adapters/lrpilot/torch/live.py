@@ -67,10 +67,7 @@ class LiveTensors:
 
 
 def _writable(tensor: Tensor) -> Tensor:
-    """What of a tensor can be written to: its part on this rank, without expanded dimensions."""
-    if hasattr(tensor, "to_local"):  # a DTensor, as FSDP2 makes them
-        with torch.no_grad():
-            tensor = tensor.to_local()
+    """The tensor without its expanded dimensions, which cannot be written to."""
     if tensor.layout is torch.strided:
         for dim, stride in enumerate(tensor.stride()):
             if stride == 0 and tensor.shape[dim] > 1:

@@ -9,6 +9,7 @@ from torch._dynamo.testing import CompileCounter
 
 from lrpilot.torch import streams
 from lrpilot.torch.streams import Passed, SideStream, StepGate
+from lrpilot.torch.trainer import TorchTrainer
 
 
 class Side(SideStream):
@@ -92,3 +93,15 @@ def test_a_closed_gate_leaves_the_optimizer_alone(optimizer: torch.optim.Optimiz
     gate = StepGate([optimizer])
     gate.close()
     assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_of_a_step_that_is_replayed_the_lrs_are_read_at_the_boundary(
+    optimizer: torch.optim.Optimizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    rig = TorchTrainer(optimizer, None, schedulers=[scheduler])
+    monkeypatch.setattr("lrpilot.torch.trainer.capturing", lambda: True)
+    optimizer.step()
+    scheduler.step()
+    assert rig.used_lrs is None
+    assert rig.get_lrs() == pytest.approx([0.01])
