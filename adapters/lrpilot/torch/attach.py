@@ -11,9 +11,10 @@ from lrpilot.accelerate import AcceleratedPilot
 from lrpilot.pilot import Pilot
 from lrpilot.torch.checks import optimizers_of, schedulers_of
 from lrpilot.torch.hooks import untraced
+from lrpilot.torch.metrics import follows_a_metric, hold
 from lrpilot.torch.options import Options
-from lrpilot.torch.prepared import is_prepared
-from lrpilot.torch.standin import driven_by
+from lrpilot.torch.prepared import is_prepared, plain_scheduler
+from lrpilot.torch.standin import StandIn, driven_by
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.streams import capturing
 
@@ -130,13 +131,24 @@ def attach(
                 "lrpilot.attach(..., scheduler=...), so that its curve survives a cut",
                 stacklevel=2,
             )
-    _start_at_first_step(optimizers, pilot)
+    releases = [_start_at_first_step(optimizers, pilot)]
+    for one in map(plain_scheduler, schedulers):
+        if isinstance(one.optimizer, StandIn) and follows_a_metric(one):  # else it is not ours
+            releases.append(hold(one, lambda: pilot.searching))
+
+    def release_all() -> None:
+        for release in releases:
+            release()
+
+    pilot.on_close(release_all)
     return pilot
 
 
-def _start_at_first_step(optimizers: Sequence[torch.optim.Optimizer], pilot: Pilot) -> None:
+def _start_at_first_step(
+    optimizers: Sequence[torch.optim.Optimizer], pilot: Pilot
+) -> Callable[[], None]:
     """Take the start snapshot just before the first update: whatever the user loads into the
-    model or the optimizers after attach is in it."""
+    model or the optimizers after attach is in it. Returns how to remove the hooks."""
 
     def start(_: torch.optim.Optimizer) -> None:
         if not capturing():  # what is captured now is not done now
@@ -149,4 +161,4 @@ def _start_at_first_step(optimizers: Sequence[torch.optim.Optimizer], pilot: Pil
         for handle in handles:
             handle.remove()
 
-    pilot.on_close(remove)
+    return remove
