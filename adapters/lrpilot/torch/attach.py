@@ -18,6 +18,9 @@ from lrpilot.torch.standin import StandIn, driven_by
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.streams import capturing
 
+# What torch's schedulers leave on the step of an optimizer; the second until torch 2.3.
+MARKS = ("_wrapped_by_lr_sched", "_with_counter")
+
 
 def attach(
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
@@ -125,7 +128,8 @@ def attach(
     optimizers = optimizers_of(optimizer)
     given = [driven_by(one) for one in schedulers]
     for one in optimizers:
-        if hasattr(one.step, "_wrapped_by_lr_sched") and not any(one is other for other in given):
+        driven = any(hasattr(one.step, mark) for mark in MARKS)
+        if driven and not any(one is other for other in given):
             warnings.warn(
                 f"a scheduler drives this {type(one).__name__}: pass it as "
                 "lrpilot.attach(..., scheduler=...), so that its curve survives a cut",

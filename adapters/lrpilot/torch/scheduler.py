@@ -123,10 +123,12 @@ class PilotLR(LRScheduler):
         later = self.optimizer.param_groups[len(self.base_lrs) :]
         native = [*self.base_lrs, *(group["lr"] for group in later)]
         if (pilot := self._late.pilot) is None:
-            return [_copy(lr) for lr in native]
+            return [
+                _in_place(*one) for one in zip(self.optimizer.param_groups, native, strict=True)
+            ]
         # Groups that were added since the run began are not the pilot's.
         pilot.set_native([float(lr) for lr, _ in zip(native, pilot.lrs, strict=False)])
-        return [_copy(group["lr"]) for group in self.optimizer.param_groups]
+        return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data: the scheduler's own, and under `pilot` the run's, None before any loss."""
@@ -160,6 +162,12 @@ class PilotLR(LRScheduler):
             self, self.optimizer, state["options"], schedulers=state["schedulers"]
         )
         self._late.load(state["run"])
+
+
+def _in_place(group: dict[str, Any], lr: float | Tensor) -> float | Tensor:
+    """What a group's LR is to become; a tensor holds it already, as old versions of torch would
+    put another one in its place."""
+    return group["lr"].fill_(float(lr)) if isinstance(group["lr"], Tensor) else lr
 
 
 def _copy(lr: float | Tensor) -> float | Tensor:
