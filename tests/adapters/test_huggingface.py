@@ -288,7 +288,13 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+OFTEN = ("linear", "exponential", "plateau")  # the others in CI
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=() if one in OFTEN else pytest.mark.slow) for one in SCHEDULES],
+)
 def test_after_a_release_and_a_resume_the_lr_is_the_native_one_to_the_last_bit(
     training: Runs, name: str
 ) -> None:
@@ -409,6 +415,22 @@ def test_an_error_in_training_is_the_goodbyes_reason_and_leaves_nothing(training
     assert not {"training_step", "evaluate", "predict", "get_batch_samples"} & vars(trainer).keys()
     assert type(trainer.lr_scheduler).__name__ == "LambdaLR"
     assert not net._state_dict_pre_hooks
+
+
+@pytest.mark.parametrize("part", ["serve", "step", "go_on", "validate"])
+def test_a_fault_of_ours_ends_our_part_and_never_the_training(
+    training: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    alone = training.run(None, eval_strategy="epoch")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(Pilot, part, broken)
+    run = training.run(LRControllerCallback(), eval_strategy="epoch")
+    assert same(run.weights, alone.weights)
+    assert sum("a fault of its own" in record.message for record in caplog.records) == 1
+    assert "training_step" not in vars(run.trainer)
 
 
 def test_a_missing_monitor_is_told_once_with_the_nearest_name(

@@ -151,6 +151,7 @@ def test_the_lightning_example(home: Home) -> None:
     assert any(re.search(r"step \d+: rollback, LR \S+ -> ", line) for line in decisions)
 
 
+@pytest.mark.slow
 def test_the_accelerate_example(home: Home) -> None:
     done = home.python(EXAMPLES / "accelerate_digits.py")
     assert done.returncode == 0, done.stderr

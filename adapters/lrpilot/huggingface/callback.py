@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from lrpilot.huggingface.loop import InTrainer, trainer_that_calls
-from lrpilot.monitor import Monitor
+from lrpilot.huggingface.trainers import trainer_that_calls
+from lrpilot.huggingface.training import Training
+from lrpilot.metrics import Logged
 from lrpilot.pilot import Pilot
 from lrpilot.torch.options import Options
 from lrpilot.torch.prepared import plain_optimizer
-from lrpilot.torch.standin import driven_by
 from lrpilot.torch.state import Stateful
 
 log = logging.getLogger("lrpilot")
-
-# Taken for the validation loss where `monitor` is not given.
-USUAL_MONITOR = "eval_loss"
 
 
 class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
@@ -38,7 +35,8 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
 
     A rollback restores weights and optimizer state and leaves loops, loggers, dataloaders and
     `global_step` untouched. A step that the fp16 scaler skipped counts, as in `global_step`.
-    DeepSpeed, which moves LRs itself, leaves the callback inert; several ranks are only observed.
+    Several ranks of DDP act as one. DeepSpeed, which moves LRs itself, leaves the callback inert. A
+    fault of LRPilot's own never ends a training.
 
     Args:
         monitor: name of the validation loss among the metrics of an evaluation; `eval_loss`, where
@@ -97,9 +95,9 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
         self._options(total_steps)  # a bad argument is told here, not hours later
         self._stateful = stateful
         self._monitor_name = monitor
-        self._monitor = Monitor(monitor, USUAL_MONITOR)
+        self._monitor = Logged("monitor", monitor, "eval_loss")
+        self._training: Training | None = None  # the one under way
         self._pilot: Pilot | None = None
-        self._loop: InTrainer | None = None
 
     @property
     def pilot(self) -> Pilot | None:
@@ -113,6 +111,7 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
     ) -> None:
         """Attach, now that a checkpoint's optimizer state is in place."""
         self._close("error")  # of a training that raised
+        self._pilot = None
         trainer = trainer_that_calls(self)
         if trainer is None:
             log.warning("LRPilot: no Trainer calls this callback; training goes on without it")
@@ -122,92 +121,75 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
             name = type(optimizer).__name__
             log.warning("LRPilot: %s is no torch optimizer: training goes on without it", name)
             return
-        self._loop = self._attach(trainer, optimizer, state)
+        kept = self._kept(state)
+        horizon = self._keywords["total_steps"]
+        if horizon is None and state.max_steps > 0:
+            # Without a state of ours the run is counted from here.
+            horizon = state.max_steps - (0 if kept else state.global_step)
+        try:
+            self._training = Training(
+                trainer, optimizer, self._options(horizon), self._stateful, self._monitor, kept
+            )
+        except (TypeError, ValueError):  # of the user's own making, and told before the first step
+            raise
+        except Exception as error:
+            log.error("LRPilot: a fault of its own; training goes on without it", exc_info=error)
+        else:
+            self._pilot = self._training.pilot
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         """Go on with a program before the loader begins anew, which may draw random numbers."""
-        if self._loop is not None:
-            self._loop.own.go_on()
+        if self._training is not None:
+            self._training.go_on()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """A step begins with no loss."""
-        if self._loop is not None:
-            self._loop.take_loss()
+        """A step begins, with its first batch."""
+        if self._training is not None:
+            self._training.step_begins()
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-        """The weights are whole: whoever looks at them may."""
-        if self._loop is not None:
-            self._loop.own.mid_step = False
+        """The weights are whole."""
+        if self._training is not None:
+            self._training.optimizer_stepped()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Report the loss of the optimizer step, and apply what is due."""
-        if self._pilot is None or self._loop is None:
-            return
-        self._loop.own.go_on()  # a callback before this one may have saved
-        loss = self._loop.take_loss()
-        if loss is not None:
-            self._pilot.step(loss)
+        if self._training is not None:
+            self._training.step_ended()
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Make the weights the run's own, for whoever looks, or loads others, from here on."""
-        if self._loop is not None:
-            self._loop.own.settle()
+        """Make the weights the run's own."""
+        if self._training is not None:
+            self._training.settle()
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float],
-        **_: Any,
-    ) -> None:
+    def on_evaluate(self, *_: Any, metrics: Mapping[str, float], **__: Any) -> None:
         """Report the validation loss."""
-        if self._pilot is None or self._loop is None or not self._loop.began:
-            return
-        value = self._monitor.read(metrics, tell=self._loop.evaluates_all(metrics))
-        if value is not None:
-            self._pilot.validate(value)
+        if self._training is not None:
+            self._training.evaluated(metrics)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Say goodbye."""
         self._close("finished")
 
-    # -- the rest
+    # -- the state in a checkpoint
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: plain data."""
-        saved = self._pilot.state_dict() if self._pilot is not None and self._loop else None
+        training = self._training
+        saved = None if training is None or training.over else training.pilot.state_dict()
         args = {**self._keywords, "monitor": self._monitor_name}
-        plain = json.loads(
-            json.dumps(args, default=float)
-        )  # NumPy's numbers, or no save would work
+        plain = json.loads(json.dumps(args, default=float))  # NumPy's numbers are none
         return {"args": plain, "attributes": {"saved": saved}}
 
-    def _attach(self, trainer: Trainer, optimizer: Any, state: TrainerState) -> InTrainer:
+    def _kept(self, state: TrainerState) -> dict[str, Any] | None:
+        """The pilot's state in the checkpoint that is resumed from; None where there is none."""
         kept = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
-        saved = kept["attributes"]["saved"] if isinstance(kept, dict) else None
-        horizon = self._keywords["total_steps"]
-        if horizon is None and state.max_steps > 0:
-            # Without a state of ours the run is counted from here.
-            horizon = state.max_steps - (0 if saved else state.global_step)
-        scheduler = trainer.lr_scheduler
-        pilot = self._options(horizon).build(
-            optimizer,
-            trainer.model,
-            schedulers=[scheduler] if driven_by(scheduler) is optimizer else [],
-            stateful=self._stateful,
-            request_stop=lambda: setattr(trainer.control, "should_training_stop", True),
-        )
-        if saved:
-            pilot.load_state_dict(saved)
-        self._pilot = pilot
-        return InTrainer(trainer, optimizer, pilot, lambda: self._close("error"))
+        return kept["attributes"]["saved"] if isinstance(kept, dict) else None
 
     def _options(self, total_steps: int | None) -> Options:
         return Options(**self._keywords | {"total_steps": total_steps, "token": self._token})
 
     def _close(self, reason: str) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None and self._pilot is not None:
-            loop.close()
-            self._pilot.close(reason)
+        training, self._training = self._training, None
+        if training is not None:
+            training.close(reason)

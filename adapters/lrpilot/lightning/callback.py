@@ -6,8 +6,8 @@ from typing import Any
 
 from lrpilot.lightning.checks import trains_no_more
 from lrpilot.lightning.fit import Fit
-from lrpilot.lightning.metrics import Logged
 from lrpilot.lightning.packages import Guest
+from lrpilot.metrics import Logged
 from lrpilot.pilot import Pilot
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful

@@ -1,10 +1,10 @@
 """LRPilot's part in one fit: from its first batch to its end."""
 
-import functools
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
+from lrpilot.harmless import Part, harmless
 from lrpilot.lightning.checks import (
     found_lrs,
     horizon,
@@ -12,11 +12,10 @@ from lrpilot.lightning.checks import (
     warn_of_finite_checks,
     why_no_search,
 )
-from lrpilot.lightning.metrics import Logged
 from lrpilot.lightning.schedulers import Schedulers
 from lrpilot.lightning.search import SearchInFit
 from lrpilot.lightning.steps import Steps
-from lrpilot.losses import BadLoss
+from lrpilot.metrics import Logged
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
 
@@ -25,27 +24,8 @@ log = logging.getLogger("lrpilot")
 # A search is given up after so many steps in a row whose loss nobody tells.
 MOST_WITHOUT_LOSS = 3
 
-P = ParamSpec("P")
 
-
-def harmless(
-    method: Callable[Concatenate["Fit", P], None],
-) -> Callable[Concatenate["Fit", P], None]:
-    """A fault of ours ends our part in the fit, never the fit."""
-
-    @functools.wraps(method)
-    def run(fit: "Fit", /, *args: P.args, **keywords: P.kwargs) -> None:
-        if fit.over:
-            return
-        try:
-            method(fit, *args, **keywords)
-        except Exception as error:
-            fit.fail(error)
-
-    return run
-
-
-class Fit:
+class Fit(Part):
     """A pilot, and what it needs of Lightning between the hooks of one fit.
 
     Args:
@@ -76,10 +56,9 @@ class Fit:
         monitor: Logged,
         state: dict[str, Any] | None,
     ) -> None:
-        self.over = False
+        super().__init__()
         self._trainer = trainer
         self._monitor = monitor
-        self._bad_told = False
         self._without = 0  # steps in a row whose loss nobody told
         why = observes_only(trainer)
         tell = log.warning if trainer.is_global_zero else log.debug
@@ -143,7 +122,7 @@ class Fit:
         """Report the validation loss."""
         value = self._monitor.value(self._trainer.callback_metrics)
         if value is not None:
-            self._tell(self.pilot.validate, value)
+            self.tell(self.pilot.validate, value)
 
     def close(self, reason: str) -> None:
         """Say goodbye, and leave Lightning as it was. Safe to call again."""
@@ -157,31 +136,12 @@ class Fit:
             self.pilot.close(reason)
             self._schedulers.restore()
 
-    def fail(self, error: Exception) -> None:
-        """A fault of ours: training goes on without us, in the run's own state."""
-        log.error("LRPilot: a fault of its own; training goes on without it", exc_info=error)
-        try:
-            self.close("error")
-        except Exception:
-            log.exception("LRPilot: it could not let go of the fit as a whole")
-
     def _step_ended(self) -> None:
         loss = self._steps.take()
-        told = loss is not None and self._tell(self.pilot.step, loss)
+        told = loss is not None and self.tell(self.pilot.step, loss)
         self._without = 0 if told else self._without + 1
         if told or (self.pilot.searching and self._without < MOST_WITHOUT_LOSS):
             return
         if self.pilot.searching:
             log.warning("LRPilot: a search needs the loss of each step, and is given up")
         self.pilot.count(1)
-
-    def _tell(self, report: Callable[[Any], None], value: Any) -> bool:
-        """Whatever a module returns or logs is its own affair, and no reason to end a fit."""
-        try:
-            report(value)
-        except BadLoss as error:
-            if not self._bad_told:
-                self._bad_told = True
-                log.warning("LRPilot: %s; training goes on without it", error)
-            return False
-        return True

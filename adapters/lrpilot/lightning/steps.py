@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lrpilot.lightning.metrics import Logged
 from lrpilot.lightning.window import WindowLoss
+from lrpilot.metrics import Logged
 from lrpilot.torch.hooks import untraced
 
 

@@ -23,16 +23,17 @@ class Logged:
         self._name = usual if name is None else name
         self._told = False
 
-    def value(self, metrics: Mapping[str, Any], needed: str = "") -> Any:
+    def value(self, metrics: Mapping[str, Any], needed: str = "", *, quiet: bool = False) -> Any:
         """Its newest value; None where it is not logged.
 
         Args:
             metrics: what is logged.
             needed: why it is missed, even where the user did not name it.
+            quiet: whether nothing is said of a missing one, which may be logged elsewhere.
         """
         if self._name in metrics:
             return metrics[self._name]
-        if (self.given or needed) and not self._told:
+        if (self.given or needed) and not self._told and not quiet:
             self._told = True
             near = difflib.get_close_matches(self._name, metrics)
             log.warning(
