@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests at a time; many wait for a process or a clock.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all check quick chaos proto bench gpu matrix clean
 
@@ -22,10 +25,10 @@ demo: $(READY) ## a run with an LR 30x too high, alone and under LRPilot
 	@$(BIN)/lrpilot demo
 
 test: $(READY) ## the test suite, without what is marked slow
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(READY) ## the whole test suite
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 check: $(READY) ## format, lint, types, generated code (boundaries and purity: tests/test_boundaries.py)
 	$(BIN)/ruff format --check .

@@ -38,7 +38,7 @@ class Watched:
         return self.follower.story() == tell(RUN, self.journal.records(RUN))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.sampled_from(["write", "unheard", "look", "read"]), st.integers(1, 9)))
 )

@@ -159,7 +159,7 @@ def rebatched(samples: Samples, sizes: list[int]) -> list[Samples]:
     return parts
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8))
 def test_samples_that_came_in_other_batches_give_the_recorded_outputs(sizes: list[int]) -> None:
     run = Trainer(replace(ATTEMPT, can_snapshot=False))

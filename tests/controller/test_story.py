@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.events import (
@@ -376,7 +376,6 @@ def test_too_few_points() -> None:
         story(points=3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 20), max_size=8))
 def test_the_story_does_not_depend_on_how_samples_were_batched(sizes: list[int]) -> None:
     ends = [0, *itertools.accumulate(sizes)]

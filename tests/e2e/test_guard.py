@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lrpilot_proto.v1 import session_pb2
-from support.daemon import Daemon, until
+from support.daemon import Daemon
 from support.peer import hello, session, telemetry
 from support.training import attach, job, rollbacks, same, train, train_until
 
@@ -97,8 +97,7 @@ def test_rollbacks_that_cost_half_of_the_run_end_it(daemon: Daemon) -> None:
     daemon.start()
     one = job(1e9)
     with attach(one, daemon.address, "run", total_steps=60) as pilot:
-        train(one, pilot, range(60), pause_s=0.01)
-        until(lambda: pilot.decisions)
+        train_until(one, pilot, lambda: False, pause_s=0.01)  # or for as long as nobody stops it
         assert pilot.should_stop
         assert 0 < rollbacks(pilot) < 8
     assert daemon.story("run")["state"] == "stopped"

@@ -4,7 +4,7 @@ import random
 from contextlib import suppress
 
 from google.protobuf.message import DecodeError
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.events import Event, SessionOpened
@@ -40,7 +40,6 @@ def check(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(deadline=None)
 @example(b"")
 @example(b"\xff\xff\xff\xff")
 def test_any_bytes(raw: bytes) -> None:
@@ -48,7 +47,6 @@ def test_any_bytes(raw: bytes) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(deadline=None)
 def test_bytes_that_were_a_message(seed: int) -> None:
     fuzzer, rng = Fuzzer(seed), random.Random(seed)
     for raw in fuzzer.session():

@@ -46,7 +46,7 @@ class Judge:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_sessions(seed: int) -> None:
     judge, fuzzer = Judge(), Fuzzer(seed, ("one", "two"))
 

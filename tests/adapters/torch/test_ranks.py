@@ -15,9 +15,7 @@ from lrpilot_proto.v1 import model_pb2
 from support.ranks import LR, Crew, Rank, dawdle
 from support.searches import Script, Search, constant, over, program, runs
 
-SLOW = settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SLOW = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(autouse=True)

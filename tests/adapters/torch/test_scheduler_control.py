@@ -225,7 +225,7 @@ def test_a_group_that_is_added_under_a_plan_keeps_its_own_lr(daemon: FakeDaemon)
 TURNS = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 2)), max_size=20)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TURNS)
 def test_the_lr_is_the_plan_at_the_steps_made_over_the_native_curve(
     turns: list[tuple[bool, bool, int]],

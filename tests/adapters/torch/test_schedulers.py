@@ -164,7 +164,7 @@ def test_an_override_leaves_no_trace_on_the_native_curve(name: str, plan: str, k
     assert loop.step() == native.step()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     moves=st.lists(
         st.tuples(st.floats(0.3, 1.7), st.none() | st.floats(1e-3, 3.0)), min_size=1, max_size=12

@@ -609,7 +609,7 @@ def split(events: Sequence[Input], size: Callable[[], int]) -> Iterator[Input]:
 EPISODES = [episode(seed, edge, total) for seed, edge, total in ((3, 0.01, None), (5, 0.0, 600))]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data(), st.sampled_from(EPISODES))
 def test_the_output_does_not_depend_on_how_samples_were_batched(
     data: st.DataObject, events: list[Input]
@@ -623,7 +623,7 @@ def test_the_output_does_not_depend_on_how_samples_were_batched(
     assert as_json(feed(list(parts))) == expected
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.sampled_from(EPISODES),
     st.floats(1e-6, 1e6),
@@ -748,7 +748,7 @@ GARBAGE = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(ATTEMPTS, st.lists(GARBAGE, max_size=40))
 def test_garbage_neither_breaks_the_engine_nor_passes_the_bounds(
     attempt: object, events: list[Input]
@@ -775,7 +775,7 @@ def test_garbage_neither_breaks_the_engine_nor_passes_the_bounds(
                 assert -1 <= output.outcome.gain <= 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.lists(LOSSES, min_size=1, max_size=12), max_size=30), st.integers(0, 9))
 def test_the_lr_stays_within_its_bounds_whatever_the_losses(
     batches: list[list[float]], delay: int

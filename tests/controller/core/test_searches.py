@@ -608,7 +608,7 @@ def test_where_it_cannot_begin_it_says_why(known: dict[str, object], why: str) -
 
 
 @given(st.floats(0, 0.5), st.booleans(), st.sampled_from([200, 500, 1000, None]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_programs_never_cost_more_than_their_share(
     share: float, replay: bool, total: int | None
 ) -> None:
@@ -637,7 +637,7 @@ def test_a_second_search_has_only_what_the_first_one_left() -> None:
 
 @pytest.mark.parametrize("replay", [True, False])
 @given(st.floats(-6, 2), st.floats(0, 4), st.floats(0, 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_lr_is_above_the_bound(replay: bool, low: float, width: float, at: float) -> None:
     low, high = 10**low, 10 ** (low + width)
     base = replace(ATTEMPT.groups[0], base_lr=low * (high / low) ** at)
@@ -691,7 +691,7 @@ def test_the_same_inputs_give_the_same_bytes() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=10))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_however_samples_were_batched(sizes: list[int]) -> None:
     size = itertools.cycle(sizes)
     batched: list[Input] = []
@@ -719,7 +719,7 @@ REASONS = ["length", "length", "loss_cap", "non_finite", "interrupted", "made up
 
 
 @given(st.data(), st.booleans(), st.sampled_from([None, 0.3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_programs_report_it_ends(
     data: st.DataObject, replay: bool, prior: float | None
 ) -> None:

@@ -205,7 +205,7 @@ DEEDS: Sequence[Deed] = [
 ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(lives())
 def test_a_state_is_transparent_at_any_event(engine: Mortal) -> None:
     assert_transparent(engine)
@@ -306,7 +306,7 @@ def test_a_state_of_other_detectors_or_another_version_is_refused() -> None:
 LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.data())
 def test_a_damaged_state_is_refused_or_nothing_happens(data: st.DataObject) -> None:
     """Whatever is in it: no other error than the one that says so."""

@@ -93,13 +93,13 @@ OTHERS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(telemetry() | telemetry(INT64))
 def test_telemetry_round_trip(samples: Samples) -> None:
     assert bits(decode(encode(samples))) == bits(samples)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(telemetry(), st.data())
 def test_thinned_telemetry_round_trip(rows: Samples, data: st.DataObject) -> None:
     seq = st.integers(rows.first_seq, rows.first_seq + 10**6)
@@ -111,7 +111,7 @@ def test_thinned_telemetry_round_trip(rows: Samples, data: st.DataObject) -> Non
     assert bits(decode(row)) == bits(thinned)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(OTHERS)
 def test_other_events_round_trip(event: Any) -> None:
     row = encode(event)
@@ -172,7 +172,7 @@ def test_a_damaged_record_is_said_to_be(payload: bytes) -> None:
         decode(Row("session_lost", "t", 0, 0, payload))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(telemetry(), st.data())
 def test_damaged_telemetry_is_an_error_or_telemetry(samples: Samples, data: st.DataObject) -> None:
     """Never another exception, whatever the disk made of it."""

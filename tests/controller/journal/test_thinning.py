@@ -94,7 +94,7 @@ losses = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(losses, st.lists(st.integers(1, 400), min_size=1))
 def test_of_each_stretch_the_extremes_are_left_however_it_was_batched(
     found: list[float], sizes: list[int]
@@ -120,7 +120,7 @@ def test_of_each_stretch_the_extremes_are_left_however_it_was_batched(
     assert whole.rows.step == tuple(seq - 1 for seq in whole.seq)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(losses)
 def test_thinning_twice_is_thinning_once_to_the_longer_stretch(found: list[float]) -> None:
     first, second = batch(1, found), batch(1 + len(found), found[::-1])

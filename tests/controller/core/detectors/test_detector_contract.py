@@ -131,7 +131,7 @@ def test_refuses_a_foreign_state_and_keeps_its_own(make: Callable[[], Detector])
         st.tuples(*[st.none() | st.sampled_from(ODD) | st.floats(width=64)] * 3), max_size=60
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_takes_any_numbers_and_stays_finite(
     make: Callable[[], Detector], reports: list[Report]
 ) -> None:
@@ -146,7 +146,7 @@ def test_takes_any_numbers_and_stays_finite(
 @every_detector
 @pytest.mark.parametrize("constant", [0.0, 1.0, -3.0, 1e-320, 1e300])
 @given(tail=st.lists(st.sampled_from((*ODD, 1.0, -1.0)), min_size=8, max_size=60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_loss_that_was_constant_for_long_may_do_anything_then(
     make: Callable[[], Detector], constant: float, tail: list[float]
 ) -> None:
@@ -168,7 +168,7 @@ def test_a_loss_that_was_constant_for_long_may_do_anything_then(
     offset=st.floats(-1e3, 1e3),  # in units of the scale, so that the digits suffice
     seed=st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scale_and_offset_of_the_loss_do_not_matter(
     make: Callable[[], Detector], scale: float, offset: float, seed: int
 ) -> None:

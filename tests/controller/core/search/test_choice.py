@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.search.choice import below_edge, choose, rescue, vertex
@@ -78,7 +78,6 @@ scores = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(scores, st.sampled_from(list(Family)), st.booleans(), st.booleans())
 def test_whatever_wins_was_healthy(
     tried: dict[float, float], family: Family, long: bool, replay: bool
@@ -110,7 +109,6 @@ def test_without_neighbours_on_both_sides_it_is_the_winner() -> None:
     assert vertex(ladder({0.0: 5.0}), 0.0) == 0.0
 
 
-@settings(deadline=None)
 @given(scores)
 def test_it_is_at_most_half_way_to_either_neighbour(tried: dict[float, float]) -> None:
     made = ladder(tried)

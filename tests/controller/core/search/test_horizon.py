@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.plans import PlanKind, Shape
@@ -19,7 +19,6 @@ lrs = st.floats(1e-8, 1e2)
 # -- programs
 
 
-@settings(deadline=None)
 @given(families, horizons)
 def test_programs_are_short_and_not_too_short(family: Family, horizon: int) -> None:
     assert 24 <= program_steps(family, horizon) <= 64
@@ -35,7 +34,6 @@ def test_an_unknown_horizon_counts_as_2000_steps() -> None:
 # -- what a program's best LR is worth
 
 
-@settings(deadline=None)
 @given(families, horizons, horizons, st.integers(24, 80))
 def test_the_longer_the_run_the_lower_its_lr(family: Family, a: int, b: int, steps: int) -> None:
     assume(a < b)
@@ -43,7 +41,6 @@ def test_the_longer_the_run_the_lower_its_lr(family: Family, a: int, b: int, ste
     assert 0 < correction(family, b, steps) < 1
 
 
-@settings(deadline=None)
 @given(families, horizons, st.integers(24, 79))
 def test_the_longer_the_program_the_less_it_is_corrected(
     family: Family, horizon: int, steps: int
@@ -51,7 +48,6 @@ def test_the_longer_the_program_the_less_it_is_corrected(
     assert correction(family, horizon, steps) <= correction(family, horizon, steps + 1)
 
 
-@settings(deadline=None)
 @given(families, st.integers(200, 500))
 def test_a_program_of_a_good_part_of_the_run_needs_no_more_than_the_margin(
     family: Family, horizon: int
@@ -62,7 +58,6 @@ def test_a_program_of_a_good_part_of_the_run_needs_no_more_than_the_margin(
 # -- the plan for the rest of the run
 
 
-@settings(deadline=None)
 @given(lrs, st.integers(0, 10**6), st.integers(2, 10**6))
 def test_the_plan_is_constant_and_then_a_line_to_0(lr: float, start: int, steps: int) -> None:
     plan = main_plan(lr, start, start + steps)
@@ -79,7 +74,6 @@ def test_the_plan_is_constant_and_then_a_line_to_0(lr: float, start: int, steps:
     assert after.start == start + steps
 
 
-@settings(deadline=None)
 @given(lrs, st.integers(0, 10**6), st.integers(2, 10**6))
 def test_beyond_the_horizon_training_goes_on_at_a_small_lr(
     lr: float, start: int, steps: int
@@ -90,7 +84,6 @@ def test_beyond_the_horizon_training_goes_on_at_a_small_lr(
     assert plan.end_value == pytest.approx(0.05 * lr)
 
 
-@settings(deadline=None)
 @given(lrs, st.integers(0, 1000), st.none() | st.integers(-1000, 2001))
 def test_any_plan_is_in_order_and_never_above_its_lr(
     lr: float, start: int, left: int | None

@@ -184,7 +184,6 @@ def test_a_program_that_ends_above_where_it_began_was_blowing_up() -> None:
 # -- within the bounds
 
 
-@settings(deadline=None)
 @given(st.floats(-3, 3), st.floats(-3, 3), st.floats(0, 3), st.floats(-3, 3), st.floats(-3, 3))
 def test_every_lr_lies_within_the_bounds(
     anchor: float, low: float, width: float, best: float, edge: float
@@ -325,7 +324,7 @@ def trainers(draw: st.DrawFn) -> Scripted:
 
 
 @given(trainers(), st.sampled_from(list(Family)), st.booleans(), st.integers(24, 300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_live_and_kept_are_the_states_that_those_programs_ended_in(
     trainer: Scripted, family: Family, replay: bool, budget: int
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.search.job import Family, Job, Prober
@@ -109,7 +109,6 @@ def test_it_costs_a_tenth_of_the_run_at_most(steps: int | None) -> None:
     assert steps is None or probe.length <= 0.1 * steps
 
 
-@settings(deadline=None)
 @given(
     st.floats(-8, 3),
     st.floats(0, 9),

@@ -4,7 +4,7 @@ import math
 import statistics
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.search.job import BudgetSpent, Family, Job, Prober
@@ -32,7 +32,6 @@ def test_the_lr_is_0_all_the_time() -> None:
     assert probe.segments[-1].end == probe.length == 6
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=6, max_size=6))
 def test_level_and_noise_are_those_of_the_batches(losses: list[float]) -> None:
     seen, _ = measured(losses)
@@ -44,7 +43,6 @@ def test_level_and_noise_are_those_of_the_batches(losses: list[float]) -> None:
     assert seen.error == pytest.approx(seen.noise / math.sqrt(6))
 
 
-@settings(deadline=None)
 @given(st.floats(-1e6, 1e6))
 def test_batches_that_are_all_alike_leave_a_unit_above_their_rounding(loss: float) -> None:
     seen, _ = measured([loss])

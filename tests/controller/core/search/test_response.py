@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.search.job import Family, Job, Prober
@@ -45,7 +45,6 @@ def fall(gain: float, lr: float) -> float:
     return 3.5 * gain * lr
 
 
-@settings(deadline=None)
 @given(st.floats(-6, 6), st.floats(-3, 2))
 def test_it_extrapolates_to_a_fall_that_is_clearly_seen(gain: float, off: float) -> None:
     lr, probes = found(linear(10**gain), 10 ** (off - gain))
@@ -110,7 +109,6 @@ def test_its_probes_are_short_alike_and_capped() -> None:
         assert probe.stop.loss_cap == pytest.approx(2.2 + 8 * 0.1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(), min_size=6, max_size=6), st.floats(-9, 9), st.booleans())
 def test_it_ends_within_the_bounds(losses: list[float], base: float, replay: bool) -> None:
     lr, probes = found(lambda _: Result(tuple(losses)), 10**base, low=1e-6, high=1e3, replay=replay)

@@ -183,7 +183,7 @@ def test_a_search_does_not_depend_on_the_scale_and_offset_of_the_loss(
 
 
 @given(st.floats(-3, 3), st.floats(-50, 50), st.sampled_from(list(Family)), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nor_on_any_other(decades: float, offset: float, family: Family, replay: bool) -> None:
     scale = 10**decades
     plain, *_ = searched(Bowl(family, 1.0), 0.1, replay=replay)
@@ -219,7 +219,7 @@ def jobs(draw: st.DrawFn) -> Job:
 
 
 @given(jobs(), st.lists(LOSSES, min_size=1, max_size=60), REASONS, st.none() | st.floats(1e-9, 1e9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_losses_end_it_within_the_budget_and_the_bounds(
     job: Job, losses: list[float], reason: str, known: float | None
 ) -> None:
@@ -252,7 +252,7 @@ def test_any_losses_end_it_within_the_budget_and_the_bounds(
 
 
 @given(st.lists(LOSSES, max_size=80), st.sampled_from(["length", "loss_cap"]), jobs())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_result_of_any_length_does_no_harm(losses: list[float], reason: str, job: Job) -> None:
     found, _ = drive(search(Prober(job)), lambda _: Result(tuple(losses), reason))
     assert found.lr is None or job.low <= found.lr <= job.high
