@@ -16,7 +16,7 @@ from lrpilot_controller.errors import ConfigError, Stopping
 from lrpilot_controller.server.access.gate import Gate
 from lrpilot_controller.server.address import Address, socket_of, sole_owner
 from lrpilot_controller.server.listening import bind, make_server
-from lrpilot_controller.server.memory import settle_in
+from lrpilot_controller.server.memory import collect_now_and_then, settle_in
 from lrpilot_controller.server.parts import Parts, assemble
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.upkeep import keep_up
@@ -100,6 +100,7 @@ async def _serve(
         parts.pace.keep(),
         keep_up(parts.retention, parts.runs),
         gate.watch(),
+        collect_now_and_then(),
         *([entrance.certificates.watch()] if entrance else []),
     ):
         running.callback(asyncio.create_task(beside).cancel)

@@ -1,9 +1,11 @@
 """How the daemon's process deals with memory: seldom collected, and flat."""
 
+import asyncio
 import ctypes
 import gc
 
 GC_THRESHOLD = 20_000, 20, 50
+COLLECT_S = 120.0
 M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
@@ -19,6 +21,17 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
+
+
+async def collect_now_and_then() -> None:
+    """Collect all of it every two minutes, until cancelled.
+
+    Python itself waits until a quarter of all that lives was made since the last time. A look takes
+    some tenths of a second where a thousand runs are live.
+    """
+    while True:
+        await asyncio.sleep(COLLECT_S)
+        gc.collect()
 
 
 def share_one_heap() -> bool:

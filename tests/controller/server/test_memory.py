@@ -5,6 +5,7 @@ import gc
 import platform
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from lrpilot_controller.server import memory
 from lrpilot_controller.server.identity import LOCAL, current
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_proto.v1 import session_pb2
@@ -40,6 +42,27 @@ def test_threads_share_one_heap(tmp_path: Path) -> None:
     told = tmp_path / "heaps.xml"
     subprocess.run([sys.executable, "-c", HEAPS, str(told)], check=True, timeout=60)
     assert told.read_text().count("<heap nr=") == 1
+
+
+def test_what_refers_to_itself_is_collected_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "COLLECT_S", 0.01)
+
+    class Itself:
+        def __init__(self) -> None:
+            self.me = self
+
+    async def story() -> None:
+        looking = asyncio.create_task(memory.collect_now_and_then())
+        gone = weakref.ref(Itself())
+        while gone() is not None:
+            await asyncio.sleep(0.01)
+        looking.cancel()
+
+    gc.disable()
+    try:
+        asyncio.run(story())
+    finally:
+        gc.enable()
 
 
 class Keeping(Context):
