@@ -15,11 +15,12 @@ class Logged:
         keyword: of the callback, where the user may name it.
         name: what the user gave; None for nothing.
         usual: taken in its place, where it is logged.
+        when: how often it is needed, for a person.
     """
 
-    def __init__(self, keyword: str, name: str | None, usual: str) -> None:
+    def __init__(self, keyword: str, name: str | None, usual: str, when: str = "") -> None:
         self.given = name is not None
-        self._keyword = keyword
+        self._keyword, self._when = keyword, f" {when}" if when else ""
         self._name = usual if name is None else name
         self._told = False
 
@@ -37,10 +38,11 @@ class Logged:
             self._told = True
             near = difflib.get_close_matches(self._name, metrics)
             log.warning(
-                "LRPilot: %s%s=%r is not logged%s; logged are %s. Training goes on without it",
+                "LRPilot: %s%s=%r is not logged%s%s; logged are %s. Training goes on without it",
                 f"{needed}, and " if needed else "",
                 self._keyword,
                 self._name,
+                self._when,
                 f" (did you mean {near[0]!r}?)" if near else "",
                 ", ".join(sorted(metrics)) or "no metrics",
             )

@@ -203,6 +203,23 @@ def test_a_missing_loss_is_said_once_with_what_is_logged(
     assert fits.daemon.losses == []
 
 
+class PerEpoch(Manual):
+    """Logs the mean of each epoch."""
+
+    def log(self, name: str, value: Any, **keywords: Any) -> None:
+        super().log(name, value, on_step=False, on_epoch=True, **keywords)
+
+
+def test_the_mean_of_an_epoch_is_not_taken_for_the_loss_of_each_step(
+    fits: Fits, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = LRControllerCallback(loss="train_loss")
+    fits.fit(PerEpoch(), [callback], max_epochs=3)
+    assert pilot_of(callback).step_count == 24
+    assert fits.daemon.losses == []
+    assert sum("not logged at each step" in r.message for r in caplog.records) == 1
+
+
 class Silent(Manual):
     """Tells nobody its loss."""
 

@@ -37,7 +37,8 @@ class LRControllerCallback(Guest):
     the callback inert. A fault of LRPilot's own never ends a fit.
 
     Args:
-        loss: name of the logged train loss, taken in place of what `training_step` returns.
+        loss: name of a train loss that is logged at each step (`on_step=True`), taken in place of
+            what `training_step` returns.
         monitor: name of the logged validation loss; `val_loss`, where it is logged, unless given.
             A missing one is said once and never stops the run.
         total_steps: optimizer steps of the run; what Lightning estimates unless given. Where
@@ -79,7 +80,7 @@ class LRControllerCallback(Guest):
         loss_of: str = "rank0",
     ) -> None:
         super().__init__()
-        self._loss = Logged("loss", loss, "train_loss")
+        self._loss = Logged("loss", loss, "train_loss", when="at each step")
         self._monitor = Logged("monitor", monitor, "val_loss")
         self._stateful = stateful
         self._keywords: dict[str, Any] = {
@@ -137,7 +138,7 @@ class LRControllerCallback(Guest):
         if self._fit is not None and trains_no_more(trainer):
             self._close("finished")
         if self._fit is not None:
-            self._fit.go_on()
+            self._fit.epoch_starts()
 
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int

@@ -93,8 +93,9 @@ class Fit(Part):
         self._search = SearchInFit(trainer, pl_module, self.pilot, self._steps, self.fail)
 
     @harmless
-    def go_on(self) -> None:
-        """Go on with a program that was set aside."""
+    def epoch_starts(self) -> None:
+        """Go on with a program that was set aside, before the loader begins anew."""
+        self._steps.epoch_starts()
         self._search.go_on()
 
     @harmless

@@ -31,6 +31,7 @@ class Steps:
         self._window = WindowLoss()
         self._before = trainer.global_step
         self._moved = False
+        self._last: Any = None  # that was logged
         # One that is stepped around Lightning's wrapper is not in `global_step`; one that a scaler
         # skipped is there alone, and counts, as it does for schedulers.
         saw = untraced(self._saw)
@@ -47,6 +48,10 @@ class Steps:
         batches = self._trainer.fit_loop.epoch_loop.batch_progress.current
         return bool(batches.ready > batches.processed)
 
+    def epoch_starts(self) -> None:
+        """What was logged so far, as the mean of an epoch, is no step's loss."""
+        self._last = self._named.value(self._trainer.callback_metrics, quiet=True)
+
     def add(self, outputs: Tensor | Mapping[str, Any] | None) -> None:
         """A batch is over, with these outputs of `training_step`."""
         if not self._named.given:
@@ -58,13 +63,16 @@ class Steps:
         loss = self._window.take(self._trainer.accumulate_grad_batches)
         # Asked for once per step: those on the progress bar are read from the device each time.
         if self._named.given:
-            return self._named.value(self._trainer.callback_metrics)
+            return self._logged()
         if loss is None and self._manual:
-            return self._named.value(
-                self._trainer.callback_metrics,
-                needed="training_step returns no loss in manual optimization",
-            )
+            return self._logged("training_step returns no loss in manual optimization")
         return loss
+
+    def _logged(self, needed: str = "") -> Any:
+        value = self._named.value(self._trainer.callback_metrics, needed)
+        # Lightning keeps what was logged before; a new step's value is another object.
+        last, self._last = self._last, value
+        return None if value is last else value
 
     def close(self) -> None:
         """Let go of the optimizers."""
