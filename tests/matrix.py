@@ -25,8 +25,6 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("torch", "pytorch-lightning", "grpcio", "protobuf")
 # What is laid over the environment at hand: small, and without further dependencies there.
 SMALL = ("pytorch-lightning", "grpcio", "protobuf")
-# What the oldest torch and Lightning need beside them and do not ask for themselves.
-BESIDE_OLDEST = ("numpy<2", "setuptools<81")
 PYTHONS = tuple(f"3.{minor}" for minor in range(11, 16))
 FREE_GIB = 15  # torch's builds with CUDA take up to ten
 LIMIT_S = 1500
@@ -94,7 +92,7 @@ def full_rows() -> Iterator[Row]:
     if shutil.disk_usage(tempfile.gettempdir()).free < FREE_GIB << 30:
         sys.exit(f"{FREE_GIB} GiB of disk are needed in {tempfile.gettempdir()}")
     oldest = [f"{name}=={floor}" for name, floor in floors().items()]
-    yield Row("oldest", interpreter(PYTHONS[0]), [*oldest, *BESIDE_OLDEST])
+    yield Row("oldest", interpreter(PYTHONS[0]), oldest)
     for version in PYTHONS:
         yield Row(f"newest, Python {version}", interpreter(version), PACKAGES)
 
