@@ -130,6 +130,7 @@ class Attempt(Parts):
         """
         if self._control is not None:
             try:
+                self._trainer.settle()
                 self._control.runner.settle()
             except Exception as error:
                 self._give_up(error)

@@ -100,6 +100,11 @@ class TrainerPort(Protocol):
         """
         ...
 
+    def settle(self) -> None:
+        """Others than the optimizers may write to the weights from here on: a copy of them that a
+        device still makes comes first."""
+        ...
+
     def discard(self, slot: int) -> None:
         """Free the memory of a slot; it may be used again."""
         ...

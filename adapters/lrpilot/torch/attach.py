@@ -90,9 +90,10 @@ def attach(
         connect_timeout: seconds to wait before step 0, in all, for a daemon that is starting and
             for a search to begin.
         snapshots: where the copies of model and optimizer state lie that rollbacks go back to:
-            `device`, beside them; `host`, in pinned memory, copied while training goes on; `auto`,
-            on the device where four copies fit into 5 % of its memory, else on the host; `off`,
-            which leaves cuts without rollbacks. Their size is logged before they are taken.
+            `device`, beside them; `host`, in pinned memory, copied while training goes on (call
+            `pilot.settle()` before anything but the optimizer writes to the weights); `auto`, on
+            the device where four copies fit into 5 % of its memory, else on the host; `off`, which
+            leaves cuts without rollbacks. Their size is logged before they are taken.
         max_snapshot_gib: GiB that all copies may take, two and in a search up to four; half of
             what is free there unless given. Where two do not fit there are none, which is told.
         loss_of: of several ranks: `rank0`, whose own loss is taken for the run's, or `mean`, the

@@ -15,6 +15,7 @@ from lrpilot.trainer import NoRoom
 Key = tuple[Any, ...]
 # Views of any type begin at a multiple of this, and copies of a device are fast.
 ALIGNED = 256
+PORTABLE = 1  # cudaHostRegisterPortable: locked for every device
 
 
 def pin(memory: Tensor) -> Callable[[], None]:
@@ -26,7 +27,7 @@ def pin(memory: Tensor) -> Callable[[], None]:
         NoRoom: the system does not give it.
     """
     runtime, at = torch.cuda.cudart(), memory.data_ptr()  # type: ignore[no-untyped-call]
-    if error := int(runtime.cudaHostRegister(at, memory.numel(), 0)):
+    if error := int(runtime.cudaHostRegister(at, memory.numel(), PORTABLE)):
         raise NoRoom(
             f"{gib(memory.numel())} of host memory could not be locked for copies of the device "
             f"(CUDA error {error}); what helps: snapshots='device'"

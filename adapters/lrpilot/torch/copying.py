@@ -16,7 +16,7 @@ class Copier:
 
     What stays beside its tensor is copied in the training stream. What moves to the host is
     copied on a side stream while the next forward and backward pass run, as far as these leave
-    it alone; the next optimizer step waits for it on the device.
+    it alone; the next optimizer step waits for it on the device, or what comes after `settle`.
 
     Args:
         optimizers: those that train what is copied.
@@ -52,7 +52,9 @@ class Copier:
             side = self._side(device)
             with side.behind_training():
                 begin = side.mark(timing=True)
-                copy_all((held[key], live[key]) for key in late if live[key].device == device)
+                ours = [key for key in late if live[key].device == device]
+                copy_all((held[key], live[key]) for key in ours)
+                side.keep(live[key] for key in ours)
                 end = side.mark(timing=True)
             self._gate.hold(side, end)
             self._timed.append((begin, end))
@@ -66,6 +68,10 @@ class Copier:
         copy_all((live[key], tensor) for key, tensor in held.tensors.items())
         for device in held.devices:
             held.used(device, self._side(device).mark(training=True))
+
+    def settle(self) -> None:
+        """Let the training stream wait now, and not only with the next step."""
+        self._gate.release()
 
     def close(self) -> None:
         """Leave the optimizers alone."""

@@ -32,9 +32,10 @@ class OwnWeights:
 
     def settle(self) -> None:
         """Make the run's own state live, until `go_on`."""
-        if self.in_pass or not self._pilot.searching:
+        if self.in_pass:
             return
-        if self.mid_step and not self._gradients:  # a restore sets them to zero
+        kept = self._gradients or not self._pilot.searching
+        if self.mid_step and not kept:  # a restore sets them to zero
             self._gradients = [
                 (parameter, parameter.grad.clone())
                 for parameter in self._module.parameters()

@@ -73,6 +73,11 @@ class Slots:
             raise RuntimeError("nothing can be restored while a CUDA graph is captured")
         self._slots[slot].restore(rng=rng)
 
+    def settle(self) -> None:
+        """Let the training stream wait for the copies that are under way."""
+        if not capturing():
+            self._copier.settle()
+
     def discard(self, slot: int) -> None:
         """Free a slot's memory."""
         self._slots[slot].clear()

@@ -1,10 +1,11 @@
 """Work beside the training's own stream, where a device has streams; elsewhere in line with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 
 def capturing() -> bool:
@@ -48,9 +49,10 @@ class Passed:
 class SideStream:
     """A second stream of one device. Only CUDA has them; work for any other is done at once."""
 
+    _stream: Any = None
+
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream: Any = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
@@ -63,6 +65,12 @@ class SideStream:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             yield
+
+    def keep(self, tensors: Iterable[Tensor]) -> None:
+        """See that the memory of these, which are used here, goes to nobody else before."""
+        if self._stream is not None:
+            for tensor in tensors:
+                tensor.record_stream(self._stream)
 
     def mark(self, *, timing: bool = False, training: bool = False) -> Event:
         """The end of what was begun here so far, or of what the training stream was given."""
@@ -100,6 +108,12 @@ class StepGate:
         else:
             side.hold_training(event)
 
+    def release(self) -> None:
+        """Let the training stream wait for all that was held, now."""
+        for side, event in self._awaited:
+            side.hold_training(event)
+        self._awaited.clear()
+
     def close(self) -> None:
         """Leave the optimizers alone."""
         for handle in self._handles:
@@ -111,6 +125,4 @@ class StepGate:
             self._hidden = True
             return
         self._passed = True
-        for side, event in self._awaited:
-            side.hold_training(event)
-        self._awaited.clear()
+        self.release()

@@ -157,6 +157,11 @@ class TorchTrainer:
         """Put a slot's state back in place."""
         self._held().restore(slot, rng=rng)
 
+    def settle(self) -> None:
+        """Let a copy that is under way come before whatever else is done to the weights."""
+        if self._slots is not None:
+            self._slots.settle()
+
     def discard(self, slot: int) -> None:
         """Free a slot's memory."""
         if self._slots is not None:

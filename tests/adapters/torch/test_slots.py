@@ -8,9 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lrpilot.pilot import Pilot
+from lrpilot.plan import Bounds
+from lrpilot.run import RunInfo
+from lrpilot.testing import FakeDaemon
+from lrpilot.torch.losses import TorchLosses
 from lrpilot.torch.memory import SnapshotMemory
 from lrpilot.torch.slots import Slots
 from lrpilot.torch.streams import Passed, SideStream
+from lrpilot.torch.trainer import TorchTrainer
 from lrpilot.trainer import NoRoom
 from support.moved import Locks, moved
 
@@ -117,7 +123,7 @@ class Timed(SideStream):
 
     def __init__(self) -> None:
         self.inside = False
-        self.marks = 0
+        self.marks = self.waits = 0
 
     @contextmanager
     def behind_training(self) -> Iterator[None]:
@@ -130,7 +136,7 @@ class Timed(SideStream):
         return At(3000.0 * self.marks)
 
     def hold_training(self, event: object) -> None:
-        pass
+        self.waits += 1
 
 
 class At(Passed):
@@ -167,6 +173,21 @@ def test_only_what_the_optimizer_alone_changes_is_copied_while_training_goes_on(
     states = [t for s in job.optimizer.state.values() for t in s.values()]
     assert set(beside) == {t.data_ptr() for t in [*job.model.parameters(), *states]}
     assert not set(beside) & {buffer.data_ptr() for buffer in job.model.buffers()}
+
+
+def test_a_pilot_that_settles_lets_copies_come_before_other_writers_of_the_weights() -> None:
+    job, side = Job(), Timed()
+    trainer = TorchTrainer(job.optimizer, job.model, snapshots=moved(Locks(), lambda where: side))
+    pilot = Pilot(
+        trainer, FakeDaemon(), RunInfo("p", "r", "a"), TorchLosses(), lambda lr: Bounds(0, lr)
+    )
+    for _ in range(2):
+        pilot.step(job.step())  # the first takes a snapshot, before any step was seen
+    before = side.waits
+    trainer.snapshot(1)
+    assert side.waits == before
+    pilot.settle()
+    assert side.waits == before + 1
 
 
 def test_a_graph_under_capture_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,18 @@ def test_where_steps_are_seen_the_next_one_waits(
     assert side.held == [copied]
 
 
+def test_whoever_else_writes_to_the_weights_has_it_waited_for_at_once(
+    side: Side, optimizer: torch.optim.Optimizer
+) -> None:
+    gate, copied = StepGate([optimizer]), Passed()
+    optimizer.step()
+    gate.hold(side, copied)
+    gate.release()
+    assert side.held == [copied]
+    optimizer.step()
+    assert side.held == [copied]
+
+
 def test_before_any_step_was_seen_training_waits_at_once(
     side: Side, optimizer: torch.optim.Optimizer
 ) -> None:
