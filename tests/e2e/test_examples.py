@@ -152,6 +152,18 @@ def test_the_lightning_example(home: Home) -> None:
 
 
 @pytest.mark.slow
+def test_the_example_of_manual_optimization(home: Home) -> None:
+    pytest.importorskip("pytorch_lightning")
+    done = home.python(EXAMPLES / "lightning_manual.py")
+    assert done.returncode == 0, done.stderr
+    alone, searched, found = done.stdout.splitlines()
+    assert _percent(alone) < 60
+    assert _percent(searched) > 90
+    assert (lr := re.match(r"  step \d+: plan, LR 1e-05 -> (\S+)$", found)) is not None
+    assert float(lr[1]) > 1e-3
+
+
+@pytest.mark.slow
 def test_the_accelerate_example(home: Home) -> None:
     done = home.python(EXAMPLES / "accelerate_digits.py")
     assert done.returncode == 0, done.stderr
