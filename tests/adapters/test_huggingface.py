@@ -1,5 +1,6 @@
 """The callback in Hugging Face's Trainer: a guest that leaves loops, logs and checkpoints right."""
 
+import inspect
 import itertools
 import json
 import math
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +182,12 @@ def release(number: int) -> model_pb2.Decision:
 # -- guarding
 
 
-def test_a_healthy_run_is_bit_identical_to_one_without_us(training: Runs) -> None:
-    alone = training.run(None)
-    watched = training.run(LRControllerCallback())
+@pytest.mark.parametrize("precision", [{}, {"bf16": True}])
+def test_a_healthy_run_is_bit_identical_to_one_without_us(
+    training: Runs, precision: dict[str, bool]
+) -> None:
+    alone = training.run(None, **precision)
+    watched = training.run(LRControllerCallback(), **precision)
     assert same(alone.weights, watched.weights)
     assert alone.lrs == watched.lrs
     assert alone.logged("loss") == watched.logged("loss")
@@ -417,6 +422,22 @@ def test_an_error_in_training_is_the_goodbyes_reason_and_leaves_nothing(training
     assert not net._state_dict_pre_hooks
 
 
+def test_a_training_that_finds_its_batch_size_begins_anew(training: Runs) -> None:
+    class Large(Net):
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            if self.training and len(x) > 4 and len(self.losses) == 2:
+                raise RuntimeError("CUDA out of memory.")
+            return super().forward(x, labels)
+
+    run = training.run(
+        LRControllerCallback(), net=Large(), auto_find_batch_size=True, num_train_epochs=1
+    )
+    goodbyes = [r.goodbye for r in training.daemon.reports if r.WhichOneof("body") == "goodbye"]
+    assert [one.reason for one in goodbyes] == ["error", "finished"]
+    assert run.pilot.step_count == run.trainer.state.global_step
+    assert run.pilot.step_count > ROWS // BATCH
+
+
 @pytest.mark.parametrize("part", ["serve", "step", "go_on", "validate"])
 def test_a_fault_of_ours_ends_our_part_and_never_the_training(
     training: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
@@ -496,6 +517,11 @@ def test_what_is_no_torch_optimizer_is_left_alone(
 def test_a_wrong_argument_is_refused_when_the_callback_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LRControllerCallback(**wrong)
+
+
+def test_it_takes_every_keyword_of_attach() -> None:
+    known = inspect.signature(LRControllerCallback).parameters
+    assert {field.name for field in fields(Options)} <= known.keys()
 
 
 def test_without_transformers_the_error_says_what_to_install() -> None:

@@ -75,6 +75,7 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
         connect_timeout: float = 10.0,
         snapshots: str = "auto",
         max_snapshot_gib: float | None = None,
+        loss_of: str = "rank0",
     ) -> None:
         self._keywords: dict[str, Any] = {
             "total_steps": total_steps,
@@ -90,6 +91,7 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
             "connect_timeout": connect_timeout,
             "snapshots": snapshots,
             "max_snapshot_gib": max_snapshot_gib,
+            "loss_of": loss_of,
         }
         self._token = token
         self._options(total_steps)  # a bad argument is told here, not hours later
