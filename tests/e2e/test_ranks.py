@@ -4,16 +4,19 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.fsdp
 
 from lrpilot_controller.core.events import ProgramEnded, Samples, SearchEnded
 from support.daemon import Daemon, script, until
 from support.scripts import lightning_ranks, ranks
 
 
-def train(daemon: Daemon, world: int, *stops: int, loss_of: str = "rank0") -> list[dict[str, Any]]:
+def train(
+    daemon: Daemon, world: int, *stops: int, loss_of: str = "rank0", how: str = "ddp"
+) -> list[dict[str, Any]]:
     """What each rank tells after a run in which the daemon was killed at these steps."""
     daemon.start()
-    arguments = (daemon.address, "run", daemon.folder, str(world), loss_of, *map(str, stops))
+    arguments = (daemon.address, "run", daemon.folder, str(world), loss_of, how, *map(str, stops))
     trainer = script("ranks.py", *arguments)
     try:
         for step in stops:
@@ -89,6 +92,27 @@ def test_four_ranks_do_the_same_through_a_daemon_kill_amid_a_search(daemon: Daem
     means = [sum(losses) / 4 for losses in zip(*(one["losses"] for one in told), strict=True)]
     check_losses(daemon, means)
     check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
+
+
+in_parts = pytest.mark.skipif(
+    not hasattr(torch.distributed.fsdp, "fully_shard"), reason="this torch has no FSDP2"
+)
+
+
+@in_parts
+@pytest.mark.slow
+def test_ranks_that_hold_parts_of_the_weights_do_the_same(daemon: Daemon) -> None:
+    told = train(daemon, 2, how="fsdp")
+    check_alike(told, ranks.STEPS)
+    check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
+    check_searched(daemon)
+
+
+@in_parts
+@pytest.mark.slow
+def test_a_state_that_lies_in_parts_is_restored_where_it_was_gathered(daemon: Daemon) -> None:
+    trainer = script("parts.py", daemon.folder)
+    assert trainer.wait(timeout=150) == 0
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ class LiveTensors:
 
     def tensors(self) -> dict[Key, Tensor]:
         """By name, not by identity: code may put another tensor in a buffer's place."""
+        _shard(self._model)
         found: list[tuple[Key, Tensor]] = []
         found += ((("model", name), t) for name, t in self._model.named_parameters())
         found += ((("model", name), t) for name, t in self._model.named_buffers())
@@ -66,8 +67,20 @@ class LiveTensors:
         return keys
 
 
+def _shard(model: torch.nn.Module) -> None:
+    """Let go of whole parameters that FSDP2 has gathered, as its root keeps them after a forward
+    pass without a backward one: what is written to the parts would not be seen in them."""
+    for module in model.modules():
+        reshard = getattr(module, "reshard", None)
+        if callable(reshard) and hasattr(module, "unshard"):
+            reshard()
+
+
 def _writable(tensor: Tensor) -> Tensor:
-    """The tensor without its expanded dimensions, which cannot be written to."""
+    """What of a tensor can be written to: its part on this rank, without expanded dimensions."""
+    if hasattr(tensor, "to_local"):  # a DTensor, as FSDP2 makes them
+        with torch.no_grad():
+            tensor = tensor.to_local()
     if tensor.layout is torch.strided:
         for dim, stride in enumerate(tensor.stride()):
             if stride == 0 and tensor.shape[dim] > 1:

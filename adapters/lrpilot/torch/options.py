@@ -114,7 +114,7 @@ class Options:
         """
         rank, world, ranks = self._place()
         controls = controls and self.mode in ("advise", "auto") and not self._off
-        if controls and world > 1 and (why := why_apart(ranks, optimizer)):
+        if controls and world > 1 and (why := why_apart(ranks, model)):
             controls = False
             if rank == 0:
                 log.warning("LRPilot: %d ranks: %s; they are only observed", world, why)

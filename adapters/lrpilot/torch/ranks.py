@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from lrpilot.lockstep import AWAY, HERE
 from lrpilot.losses import Row
-from lrpilot.torch.checks import optimizers_of
 from lrpilot.torch.losses import TorchLosses
 
 # Notes of one rank that are kept in the store: all that could still be read, and far more.
@@ -49,13 +49,13 @@ def ranks_of_group() -> "StoreRanks | None":
     return StoreRanks(own, dist.get_rank(), dist.get_world_size())
 
 
-def why_apart(ranks: "StoreRanks | None", optimizer: Any) -> str:
+def why_apart(ranks: "StoreRanks | None", model: Any) -> str:
     """Why several ranks cannot act together; empty where they can."""
     if ranks is None:
         return "there is no process group with a store yet (attach after init_process_group)"
-    groups = [g for one in optimizers_of(optimizer) for g in getattr(one, "param_groups", ())]
-    if any(hasattr(p, "device_mesh") for group in groups for p in group["params"]):
-        return "the parameters are sharded (DTensor), and no snapshot covers them"
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in modules):
+        return "no snapshot covers FullyShardedDataParallel (use fully_shard, FSDP2)"
     return ""
 
 

@@ -1,7 +1,7 @@
-"""Ranks of DDP over gloo, late in turns: a search, then weights that are lost, under one daemon.
+"""Ranks over gloo, late in turns: a search, then weights that are lost, under one daemon.
 
-Arguments: address, run, folder, how many ranks, whose loss counts, and the steps at which rank 0
-waits until the test has done something to the daemon.
+Arguments: address, run, folder, how many ranks, whose loss counts, `ddp` or `fsdp`, and the steps
+at which rank 0 waits until the test has done something to the daemon.
 
 Each rank saves `<rank>.pt`: the LR and its own loss of every step, its weights, and what was
 decided.
@@ -27,24 +27,38 @@ SPOILED = 300
 
 
 def main(
-    rank: int, address: str, run: str, folder: Path, world: int, loss_of: str, stops: set[int]
+    rank: int,
+    address: str,
+    run: str,
+    folder: Path,
+    world: int,
+    loss_of: str,
+    how: str,
+    stops: set[int],
 ) -> None:
     """One rank."""
     quiet_threads()
     rendezvous = f"file://{folder / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
-    torch.save(trained(rank, address, run, folder, loss_of, stops), folder / f"{rank}.pt")
+    torch.save(trained(rank, address, run, folder, loss_of, how, stops), folder / f"{rank}.pt")
     gc.collect()  # a reducer that outlives its process group ends the process with SIGABRT
     dist.barrier()
     dist.destroy_process_group()
 
 
 def trained(
-    rank: int, address: str, run: str, folder: Path, loss_of: str, stops: set[int]
+    rank: int, address: str, run: str, folder: Path, loss_of: str, how: str, stops: set[int]
 ) -> dict[str, Any]:
     """What this rank has to tell of its run."""
     one = job(50)
-    one.model = DistributedDataParallel(one.model)
+    if how == "ddp":
+        one.model = DistributedDataParallel(one.model)
+    else:
+        from torch.distributed.fsdp import fully_shard  # not in the oldest torch
+
+        one.model = fully_shard(one.model)
+        lr = one.optimizer.defaults["lr"]
+        one.optimizer = torch.optim.SGD(one.model.parameters(), lr=lr, momentum=0.5)
     one.order.manual_seed(rank)
     lrs: list[float] = []
     losses: list[float] = []
@@ -62,6 +76,9 @@ def trained(
             pilot.step(loss)
             if k % 50 == rank:  # whichever rank; rank 0's counts
                 pilot.validate(k)
+            if how == "fsdp" and k % 20 == 10:  # all ranks, since it gathers the parameters
+                pilot.settle()
+                one.loss()
             if rank == 0 and k in stops:
                 (folder / f"at-{k}").touch()
                 until((folder / f"on-{k}").exists, 60)
@@ -71,10 +88,16 @@ def trained(
         return {
             "lrs": lrs,
             "losses": losses,
-            "weights": one.weights(),
+            "weights": [whole(weight) for weight in one.weights()],
             "decisions": pilot.decisions,
             "summary": pilot.summary(),
         }
+
+
+def whole(weight: Any) -> Tensor:
+    """A weight that lies in parts on all ranks, or is whole already."""
+    found: Tensor = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    return found
 
 
 def batches(one: Job) -> Iterator[tuple[Tensor, Tensor]]:
@@ -85,7 +108,7 @@ def batches(one: Job) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 if __name__ == "__main__":
-    where, name, place, many, whose = sys.argv[1:6]
-    at = {int(step) for step in sys.argv[6:]}
-    arguments = (where, name, Path(place), int(many), whose, at)
+    where, name, place, many, whose, way = sys.argv[1:7]
+    at = {int(step) for step in sys.argv[7:]}
+    arguments = (where, name, Path(place), int(many), whose, way, at)
     torch.multiprocessing.spawn(main, arguments, nprocs=int(many))
