@@ -1,10 +1,20 @@
 """Programs: probes that the trainer carries out by itself, step by step, until they end."""
 
+import enum
 import math
 from collections.abc import Sequence
 
 from lrpilot.plan import Bounds, Plan, PlanError
-from lrpilot_proto.v1 import model_pb2
+from lrpilot_proto.v1 import model_pb2, session_pb2
+
+
+class Phase(enum.Enum):
+    """Where a search stands in this process."""
+
+    OFF = "off"
+    RUNNING = "running"  # a program is open
+    ASIDE = "aside"  # it is open, and the run's own state is live meanwhile
+    DUE = "due"  # it ended; the daemon's word is awaited at the next step boundary
 
 
 class StopWatch:
@@ -93,6 +103,17 @@ class OpenProgram:
             return self._watch.reason
         return "length" if step - self.first_step >= self.message.length else ""
 
+    def result(self, reason: str, step: int, branch: int) -> session_pb2.ProgramResult:
+        """What it found, once it ended before `step` for this reason."""
+        return session_pb2.ProgramResult(
+            id=self.message.id,
+            first_step=self.first_step,
+            losses=self.losses,
+            stop_reason=self.end(step) if reason == "length" else reason,
+            wait_seconds=self.waited,
+            branch=branch,
+        )
+
 
 def progress_of(message: model_pb2.Program) -> str:
     """How far a search is, in one line for a person."""
@@ -130,3 +151,15 @@ def fallback_of(
     if not program.fallback.segments:
         return None
     return Plan(program.fallback, bounds, base_lrs)
+
+
+def still(bounds: Bounds, base_lrs: Sequence[float]) -> Plan:
+    """A plan that moves no weight."""
+    segment = model_pb2.Segment(shape=model_pb2.SHAPE_CONSTANT, start=0, end=1)
+    plan = model_pb2.Plan(kind=model_pb2.PLAN_KIND_REPLACE, segments=[segment])
+    return Plan(plan, Bounds(0.0, bounds.high), base_lrs)
+
+
+def id_in(message: model_pb2.Program | model_pb2.Decision, name: str) -> int | None:
+    """The snapshot in a field, if it is set; ids begin at 1."""
+    return getattr(message, name) if message.HasField(name) else None

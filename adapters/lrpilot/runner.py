@@ -1,6 +1,5 @@
 """Runs programs: from the decision that brings one to the word on what comes after it."""
 
-import enum
 import logging
 from collections.abc import Callable, Iterable
 
@@ -9,23 +8,22 @@ from lrpilot.helm import Helm
 from lrpilot.lockstep import Lockstep
 from lrpilot.losses import LossReader, Row
 from lrpilot.patience import Patience
-from lrpilot.plan import Bounds, Plan
-from lrpilot.programs import OpenProgram, fallback_of, plan_of, progress_of
+from lrpilot.plan import Plan
+from lrpilot.programs import (
+    OpenProgram,
+    Phase,
+    fallback_of,
+    id_in,
+    plan_of,
+    progress_of,
+    still,
+)
 from lrpilot.ranks import Word
 from lrpilot.replay import Replay
 from lrpilot.trainer import ASIDE_SLOT, OWN_SLOT
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
 log = logging.getLogger("lrpilot")
-
-
-class Phase(enum.Enum):
-    """Where a search stands in this process."""
-
-    OFF = "off"
-    RUNNING = "running"  # a program is open
-    ASIDE = "aside"  # it is open, and the run's own state is live meanwhile
-    DUE = "due"  # it ended; the daemon's word is awaited at the next step boundary
 
 
 class Runner:
@@ -98,8 +96,8 @@ class Runner:
         helm, rates, message = self._helm, self._helm.rates, decision.program
         plan = plan_of(message, rates.step, rates.bounds, rates.base_lrs)
         fallback = fallback_of(message, rates.bounds, rates.base_lrs)
-        start = _id(message, "restore_snapshot") or _id(decision, "restore_snapshot")
-        back = _id(message, "fallback_snapshot") or start
+        start = id_in(message, "restore_snapshot") or id_in(decision, "restore_snapshot")
+        back = id_in(message, "fallback_snapshot") or start
         helm.check(start, back, saving=decision.save_snapshot)
         if self._lockstep is not None and self._phase is Phase.OFF:
             helm.save(ASIDE_SLOT)  # memory that one rank may need alone, where none may fail
@@ -192,9 +190,7 @@ class Runner:
             return
         self.interrupt()
         rates = self._helm.rates
-        segment = model_pb2.Segment(shape=model_pb2.SHAPE_CONSTANT, start=0, end=1)
-        still = model_pb2.Plan(kind=model_pb2.PLAN_KIND_REPLACE, segments=[segment])
-        rates.follow(Plan(still, Bounds(0.0, rates.bounds.high), rates.base_lrs))
+        rates.follow(still(rates.bounds, rates.base_lrs))
 
     def _set_aside(self, program: OpenProgram) -> bool:
         trainer = self._helm.trainer
@@ -254,15 +250,8 @@ class Runner:
         if restore is not None:
             self._helm.put_back(restore)
         self._phase = Phase.DUE
-        program, line = self._program, self._helm.line
-        result = session_pb2.ProgramResult(
-            id=program.message.id,
-            first_step=program.first_step,
-            losses=program.losses,
-            stop_reason=program.end(self._helm.rates.step) if reason == "length" else reason,
-            wait_seconds=program.waited,
-            branch=self._helm.stamp.branch,
-        )
+        line, step, branch = self._helm.line, self._helm.rates.step, self._helm.stamp.branch
+        result = self._program.result(reason, step, branch)
         line.report(session_pb2.Report(program=result))
         line.transport.urgent()
 
@@ -326,8 +315,3 @@ class Runner:
         if phase != self._told:
             self._told = phase
             self._helm.line.tell(logging.INFO, progress_of(message))
-
-
-def _id(message: model_pb2.Program | model_pb2.Decision, name: str) -> int | None:
-    """The snapshot in a field, if it is set; ids begin at 1."""
-    return getattr(message, name) if message.HasField(name) else None
