@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.benchmarks import gpu
 from tests.gpu import checks
 
 MISSING = "needs a CUDA device, and torch for it: see `make gpu`"
@@ -32,3 +33,12 @@ def test_no_step_waits_for_a_device(device: str) -> None:
 @pytest.mark.parametrize("place", ["host", "device"])
 def test_a_snapshot_beside_training_is_exact(device: str, place: str) -> None:
     assert checks.snapshots(device, place)["save_ms"] > 0
+
+
+def test_without_a_device_nothing_is_measured_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu, "save", None)
+    assert gpu.main() == {}
+    assert "no CUDA device" in capsys.readouterr().out
