@@ -1,5 +1,6 @@
 """The callback in Hugging Face's Trainer: a guest that leaves loops, logs and checkpoints right."""
 
+import gc
 import inspect
 import itertools
 import json
@@ -159,6 +160,15 @@ class Runs:
         return Run(trainer, callback, hand)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _light() -> Iterator[None]:
+    """Each training begins with a garbage collection, which would walk through all of torch."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     threads = torch.get_num_threads()
@@ -293,13 +303,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 
 
-OFTEN = ("linear", "exponential", "plateau")  # the others in CI
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(one, marks=() if one in OFTEN else pytest.mark.slow) for one in SCHEDULES],
-)
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_after_a_release_and_a_resume_the_lr_is_the_native_one_to_the_last_bit(
     training: Runs, name: str
 ) -> None:
