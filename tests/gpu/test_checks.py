@@ -26,7 +26,7 @@ def test_a_compiled_step_is_compiled_once(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_no_step_waits_for_a_device(device: str) -> None:
-    assert checks.synchronizations(device)["steps"] == 30
+    assert checks.synchronizations(device, 12)["steps"] == 12
 
 
 @pytest.mark.parametrize("device", DEVICES)
