@@ -118,7 +118,7 @@ def connect(path: Path, *, readonly: bool, timeout: float) -> Engine:
     )
     event.listen(engine, "begin", _begin)
     if not readonly:
-        event.listen(engine, "connect", _durable)
+        event.listen(engine, "connect", _set_up)
     return engine
 
 
@@ -189,12 +189,9 @@ def _explain(error: DBAPIError, path: Path, doing: str) -> JournalError:
 
 def _open(uri: str, timeout: float) -> sqlite3.Connection:
     # No implicit transactions: `_begin` says when one starts, and of what kind.
-    opened = sqlite3.connect(
+    return sqlite3.connect(
         uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
     )
-    # A daemon has a handful of connections. The rest of the file is in the system's own cache.
-    opened.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-    return opened
 
 
 def _begin(connection: Connection) -> None:
@@ -202,8 +199,10 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-def _durable(connection: sqlite3.Connection, _record: object) -> None:
+def _set_up(connection: sqlite3.Connection, _record: object) -> None:
     # With a write-ahead log, NORMAL survives the death of the process, though not always of the
     # machine, and spares one fsync per commit.
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(f"PRAGMA journal_size_limit={_MOST_LOG}")
+    # A daemon has a handful of connections. The rest of the file is in the system's own cache.
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
