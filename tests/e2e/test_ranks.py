@@ -94,25 +94,15 @@ def test_four_ranks_do_the_same_through_a_daemon_kill_amid_a_search(daemon: Daem
     check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
 
 
-in_parts = pytest.mark.skipif(
+@pytest.mark.skipif(
     not hasattr(torch.distributed.fsdp, "fully_shard"), reason="this torch has no FSDP2"
 )
-
-
-@in_parts
 @pytest.mark.slow
 def test_ranks_that_hold_parts_of_the_weights_do_the_same(daemon: Daemon) -> None:
     told = train(daemon, 2, how="fsdp")
     check_alike(told, ranks.STEPS)
     check_rescued(daemon, told, ranks.STEPS, ranks.SPOILED)
     check_searched(daemon)
-
-
-@in_parts
-@pytest.mark.slow
-def test_a_state_that_lies_in_parts_is_restored_where_it_was_gathered(daemon: Daemon) -> None:
-    trainer = script("parts.py", daemon.folder)
-    assert trainer.wait(timeout=150) == 0
 
 
 @pytest.mark.slow

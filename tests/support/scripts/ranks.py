@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from support import parts
 from support.daemon import until
 from support.training import BATCH, ROWS, Job, attach, job, quiet_threads
 
@@ -40,6 +41,8 @@ def main(
     quiet_threads()
     rendezvous = f"file://{folder / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
+    if how == "fsdp":
+        parts.check()
     torch.save(trained(rank, address, run, folder, loss_of, how, stops), folder / f"{rank}.pt")
     gc.collect()  # a reducer that outlives its process group ends the process with SIGABRT
     dist.barrier()

@@ -1,25 +1,15 @@
-"""A trainer port over weights that lie in parts on two ranks (FSDP2): what is restored, is seen.
-
-Argument: a folder. Each rank ends with 0 where three ways to the same state give the same losses.
-"""
-
-import sys
-from pathlib import Path
+"""A trainer port over weights that lie in parts on several ranks (FSDP2)."""
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import fully_shard
 
 from lrpilot.torch.trainer import TorchTrainer
-from support.training import quiet_threads
 
 
-def main(rank: int, folder: Path) -> None:
-    """One rank."""
-    quiet_threads()
-    rendezvous = f"file://{folder / 'rendezvous'}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+def check() -> None:
+    """What is restored, is what trains on: to be called on all ranks of a process group."""
+    from torch.distributed.fsdp import fully_shard  # not in the oldest torch
+
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 1))
     fully_shard(model[0])
@@ -46,9 +36,3 @@ def main(rank: int, folder: Path) -> None:
     assert train() == first
     trainer.restore(0, rng=True)
     assert train() == first
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(main, (Path(sys.argv[1]),), nprocs=2)
