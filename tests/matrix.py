@@ -29,15 +29,15 @@ PYTHONS = tuple(f"3.{minor}" for minor in range(11, 16))
 FREE_GIB = 15  # torch's builds with CUDA take up to ten
 LIMIT_S = 1500
 QUICK = (
-    # a loop under `attach` with a real daemon: samples, a rollback, cuts, a goodbye
-    "tests/e2e/test_guard.py::test_a_run_that_blows_up_is_rolled_back_and_cut_until_it_learns",
+    # loops under `attach` with a real daemon: samples, snapshots, decisions, receipts, a goodbye
+    "tests/e2e/test_guard.py::test_a_healthy_run_is_left_alone_to_the_last_bit",
+    "tests/e2e/test_commands.py::test_a_person_sets_the_lr_freezes_releases_and_stops_a_run",
     "tests/adapters/client/test_fork.py::test_an_import_brings_in_neither_grpc_nor_torch",
     "tests/adapters/client/test_tcp.py::test_a_session_over_tls",
     "tests/adapters/test_lightning.py",
 )
 FULL = (
     *QUICK,
-    "tests/e2e/test_guard.py::test_a_healthy_run_is_left_alone_to_the_last_bit",
     "tests/adapters/test_lightning_search.py::test_it_is_the_raw_loops_search_to_the_last_bit",
     "tests/adapters/torch/test_trainer_contract.py",
     "tests/adapters/torch/test_losses.py",
