@@ -93,6 +93,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             self._refusals.info(f"{who.name} {code}", text)
             error.__traceback__ = None  # its frames hold the session's tasks, and these hold it
             return code, words
+        except grpc.aio.InternalError:
+            return None  # gRPC could not write: the peer is gone, and nobody is left to be told
         except Exception as error:
             text = f"session of {name} ({who.name}) failed"
             self._refusals.error(f"{who.name} {type(error).__name__}", text, error)
