@@ -1,8 +1,10 @@
 """Settings of the whole suite."""
 
+import logging
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 # In continuous integration a change is judged by the same examples as the last one; new examples
@@ -14,3 +16,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "people")
 # A shell's background job ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def audible() -> None:
+    """What one test has silenced, the next one hears."""
+    logging.getLogger("lrpilot").setLevel(logging.NOTSET)

@@ -95,9 +95,7 @@ class Access:
         place = f"{host}:{port}"
         try:
             with contextlib.ExitStack() as held:
-                raw = held.enter_context(socket.create_connection((host, port), timeout_s))
-                wrapped = self._context().wrap_socket(raw, server_hostname=host)
-                line = held.enter_context(wrapped)
+                line = held.enter_context(self._dial(host, port, timeout_s))
                 # A daemon speaks first, but not before it has seen our certificate.
                 if first := line.recv(1 << 16):
                     held.pop_all()
@@ -117,6 +115,29 @@ class Access:
             f"{place} ended the TLS handshake: it does not accept our certificate, {shown} "
             "which it must trust and which must not have expired"
         )
+
+    def _dial(self, host: str, port: int, timeout_s: float) -> ssl.SSLSocket:
+        """A line whose handshake is done, to the first of the host's addresses that takes one.
+
+        Wrapped before it is connected: Python (3.11) leaves a socket open that its peer resets
+        between the two.
+        """
+        context, why = self._context(), OSError(f"{host} has no address")
+        for family, kind, protocol, _, place in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            raw = socket.socket(family, kind, protocol)
+            line = context.wrap_socket(raw, server_hostname=host)
+            try:
+                line.settimeout(timeout_s)
+                line.connect(place)
+                return line
+            except BaseException as error:
+                line.close()
+                if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
+                    raise
+                why = error
+        raise why
 
     def trouble(self, host: str, port: int, timeout_s: float = 2.0) -> str:
         """Why no daemon can be talked to there, for a person; empty where one can.
