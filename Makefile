@@ -27,8 +27,8 @@ demo: $(READY) ## a run with an LR 30x too high, alone and under LRPilot
 test: $(READY) ## the test suite, without what is marked slow
 	$(PYTEST) -m "not slow"
 
-test-all: $(READY) ## the whole test suite
-	$(PYTEST)
+test-all: test ## the whole test suite; what is slow measures time as well, and runs alone
+	$(BIN)/python -m pytest -q -m slow
 
 check: $(READY) ## format, lint, types, generated code (boundaries and purity: tests/test_boundaries.py)
 	$(BIN)/ruff format --check .
