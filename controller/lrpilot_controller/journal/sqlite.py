@@ -204,5 +204,5 @@ def _set_up(connection: sqlite3.Connection, _record: object) -> None:
     # machine, and spares one fsync per commit.
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(f"PRAGMA journal_size_limit={_MOST_LOG}")
-    # A daemon has a handful of connections. The rest of the file is in the system's own cache.
+    # A daemon has a handful of connections; what they do not keep is in the system's own cache.
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
