@@ -61,11 +61,13 @@ def train(guards: list[LRControllerCallback]) -> None:
     loaders = DataLoader(train_set, 32, shuffle=True), DataLoader(val_set, 512)
     trainer.fit(module := Digits(), *loaders)
     trainer.validate(module, loaders[1], verbose=False)
-    # Every rank prints its own: the two lines are equal.
+    # Every rank prints its own: the two lines are equal. Each with its end of line in one piece,
+    # else the ranks would print into each other's lines where Python does not buffer its output.
     print(
         f"{'under LRPilot' if guards else 'alone'}, rank {trainer.global_rank}: "
         f"weights {sum(p.double().sum().item() for p in module.parameters()):.12g}, "
-        f"{trainer.callback_metrics['val_right']:.1%} of unseen digits right",
+        f"{trainer.callback_metrics['val_right']:.1%} of unseen digits right\n",
+        end="",
         flush=True,
     )
 
