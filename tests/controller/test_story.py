@@ -150,6 +150,7 @@ def test_the_whole_story_as_json() -> None:
                     "loss_after": 1.5,
                 },
                 "who": None,
+                "verdict": None,
             }
         ],
         "cost": {"probe_steps": 0, "rolled_back_steps": 30, "wait_seconds": 0.5},

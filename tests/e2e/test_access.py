@@ -59,6 +59,7 @@ TABLE = {
     "Release": ASK,
     "SetLr": ASK,
     "Approve": ASK,
+    "Judge": ASK,
     "Search": ASK,
     "Stop": ASK,
 }

@@ -22,6 +22,7 @@ COMMANDS = {
     "set-lr": "set a run's learning rate",
     "approve": "let a decision that waits (mode advise) be carried out",
     "stop": "ask a training loop to end",
+    "verdict": "say whether a decision was good or bad: later runs learn from it",
     "detect": "run the detectors on the losses of a run that you already have",
     "review": "open the Optuna dashboard on the decisions",
     "backup": "copy the journal and the trials, beside a running daemon",
@@ -31,7 +32,7 @@ COMMANDS = {
     "demo": "a run with an LR 30x too high, alone and under LRPilot",
 }
 # What people ask of a run is one module.
-ASKING = ("search", "freeze", "release", "set-lr", "approve", "stop")
+ASKING = ("search", "freeze", "release", "set-lr", "approve", "stop", "verdict")
 
 
 class _Lazy(click.Group):

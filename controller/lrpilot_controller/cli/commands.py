@@ -1,6 +1,7 @@
-"""`lrpilot search`, `freeze`, `release`, `set-lr`, `stop`, `approve`: what people ask of a run."""
+"""`lrpilot search`, `freeze`, `release`, `set-lr`...: what people ask of a run, or say of it."""
 
 import getpass
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import click
 
 from lrpilot_controller.cli.options import F, storage_option
+from lrpilot_controller.errors import NoDaemon
+from lrpilot_controller.story.model import BAD, GOOD
+from lrpilot_proto.rendezvous import default_storage
 
 
 def _options(command: F) -> F:
@@ -113,3 +117,27 @@ def approve(run: str, decision: int, storage: Path | None, who: str | None, why:
     It is judged again first, by what the run is now. Of a search, the first program stands for all.
     """
     _ask("Approve", run, storage, who, why, decision_id=decision)
+
+
+@click.command()
+@_options
+@click.argument("decision", type=click.IntRange(min=1))
+@click.argument("word", metavar="good|bad", type=click.Choice([GOOD, BAD]))
+def verdict(
+    run: str, decision: int, word: str, storage: Path | None, who: str | None, why: str
+) -> None:
+    """Say whether a DECISION of RUN was good or bad; `show` tells its number.
+
+    It counts as a clear success or failure from then on, whatever was measured, in what later runs
+    learn; the last word holds. It needs no session of the run, nor a daemon on this host.
+    """
+    good = word == GOOD
+    try:
+        _ask("Judge", run, storage, who, why, decision_id=decision, good=good)
+    except NoDaemon:
+        if storage is None and os.environ.get("LRPILOT_ADDRESS", "auto") != "auto":
+            raise  # its files are elsewhere
+        from lrpilot_controller.server.verdicts import verdict_on, write_verdict
+
+        command = verdict_on(decision, good, _login() if who is None else who, why)
+        click.echo(write_verdict(storage or default_storage(), run, command))

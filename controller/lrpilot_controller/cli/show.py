@@ -134,6 +134,8 @@ def _decision_lines(told: DecisionTold) -> list[str]:
         lines.append(f"     applied at step {receipt.applied_step}: LR {before} -> {after}")
     elif receipt is not None and receipt.detail:
         lines.append(f"     {receipt.detail}")
+    if told.verdict is not None:
+        lines.append(f"     judged {told.verdict} by {told.remark or 'somebody'}")
     if outcome is not None:
         lines.append(
             f"     outcome after {outcome.steps} steps: {outcome.verdict}, gain {outcome.gain:+.2f}"

@@ -100,6 +100,7 @@ def _decision_json(told: operator_pb2.DecisionStory) -> dict[str, Any]:
         "applied_step": receipt.applied_step if answered and status == "applied" else None,
         "outcome": _outcome_json(told.outcome) if told.HasField("outcome") else None,
         "who": told.who if told.HasField("who") else None,
+        "verdict": told.verdict if told.HasField("verdict") else None,
     }
 
 

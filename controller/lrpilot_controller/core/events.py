@@ -189,9 +189,11 @@ class Requested:
 
 @dataclass(frozen=True, slots=True)
 class Commanded:
-    """A person asks for something; `kind` is search, freeze, release, set_lr, stop or approve.
+    """A person asks for something, or says what they think of a decision.
 
-    `lr` is what set_lr sets the first param group to, `decision_id` what approve approves.
+    `kind` is search, freeze, release, set_lr, stop, approve or verdict. `lr` is what set_lr sets
+    the first param group to, `decision_id` what approve approves and a verdict is of; `good` says
+    which it is. No engine does anything about a verdict: the tuning learns from it.
     """
 
     kind: str
@@ -199,6 +201,7 @@ class Commanded:
     why: str
     lr: float | None = None
     decision_id: int | None = None
+    good: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,10 @@ from lrpilot_controller.server.access.visible import Visible
 from lrpilot_controller.server.codes import code_of, words_of
 from lrpilot_controller.server.identity import Role, current
 from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.server.verdicts import MAX_TEXT, find_decision, verdict_on, verdict_told
 from lrpilot_controller.server.watching import Watching
 from lrpilot_controller.story import find_run, story_of, summaries
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
-
-MAX_TEXT = 1000  # of a person's name or reason, in the journal for ever
 
 
 def signed(claimed: str) -> str:
@@ -172,6 +171,22 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         """Send a decision that waits."""
         decision = request.decision_id
         return await self._command("approve", request.command, context, decision_id=decision)
+
+    async def Judge(
+        self,
+        request: operator_pb2.JudgeRequest,
+        context: grpc.aio.ServicerContext[operator_pb2.JudgeRequest, operator_pb2.CommandResult],
+    ) -> operator_pb2.CommandResult:
+        """Record what a person thinks of a decision."""
+        asked, number = request.command, request.decision_id
+        try:
+            key = await asyncio.to_thread(find_run, self._visible, asked.run)
+            await asyncio.to_thread(find_decision, self._visible, key, number)
+            command = verdict_on(number, request.good, signed(asked.who), asked.why)
+            await self._runs.judge(key, command)
+        except LRPilotError as error:
+            await context.abort(code_of(error), words_of(error))
+        return operator_pb2.CommandResult(message=verdict_told(key, command))
 
     async def _command(
         self,

@@ -227,6 +227,27 @@ class Runs:
             check(run, command)
             return told(run, command, await self._ledger.record(run, command))
 
+    async def judge(self, key: RunKey, command: Commanded) -> None:
+        """Record a person's verdict on a decision, of a run that trains or is long over.
+
+        Raises:
+            RunFailed: LRPilot failed on the run.
+            JournalError: it could not be loaded or recorded.
+        """
+        self._ledger.aside.check(key)
+        while not await self._to_its_end(self._judge(await self._residents.get(key), command)):
+            pass
+
+    async def _judge(self, run: LiveRun, command: Commanded) -> bool:
+        """Record it; False where the run was let go of before its turn came."""
+        async with run.lock:
+            if not self._residents.held(run):
+                return False
+            await self._ledger.record(run, command)
+        if run.link is None:
+            self._residents.rest(run)
+        return True
+
     async def mark_lost(self) -> None:
         """Record as lost the sessions that an earlier daemon did not live to see the end of.
 

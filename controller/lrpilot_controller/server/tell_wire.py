@@ -90,6 +90,7 @@ def _decision_to(told: DecisionTold) -> operator_pb2.DecisionStory:
         receipt=_receipt_to(told.receipt) if told.receipt else None,
         outcome=_outcome_to(told.outcome) if told.outcome else None,
         who=told.who,
+        verdict=told.verdict,
     )
 
 

@@ -264,6 +264,9 @@ class Fold:
             self._searches.decided(decision)
 
     def _commanded(self, command: events.Commanded) -> None:
+        if command.kind == "verdict":
+            self._judged(command)
+            return
         self._commands.append(Command(self._step, command.kind, command.who, command.why))
         if command.kind in ("freeze", "release"):
             self._frozen = command.kind == "freeze"
@@ -294,6 +297,11 @@ class Fold:
             changes = decision.action not in (Action.NOTE, Action.RELEASE)
             if changes and told.outcome is None and not search:
                 self._on_probation.add(decision.id)
+
+    def _judged(self, command: events.Commanded) -> None:
+        if told := self._decisions.get(command.decision_id or 0):
+            remark = f"{command.who or 'somebody'}: {command.why}" if command.why else command.who
+            self._decisions[told.decision.id] = replace(told, good=command.good, remark=remark)
 
     def _measured(self, outcome: Outcome) -> None:
         self._on_probation.discard(outcome.decision_id)

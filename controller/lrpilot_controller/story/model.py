@@ -40,7 +40,8 @@ class Point:
 class DecisionTold:
     """A decision, with the trainer's answer and what came of it, as far as they are known.
 
-    `steps` is how many its program ran; `who` the person who asked for it or approved it.
+    `steps` is how many its program ran; `who` the person who asked for it or approved it; `good`
+    what a person thinks of it, in `remark` in their own words.
     """
 
     decision: Decision
@@ -49,12 +50,19 @@ class DecisionTold:
     outcome: Outcome | None = None
     steps: int = 0
     who: str | None = None
+    good: bool | None = None
+    remark: str = ""
 
     @property
     def applied_step(self) -> int | None:
         """The first step that ran under the decision; None if none did."""
         applied = self.receipt is not None and self.status is DecisionStatus.APPLIED
         return self.receipt.applied_step if applied and self.receipt else None
+
+    @property
+    def verdict(self) -> str | None:
+        """What a person thinks of it, in a word; None where nobody has said."""
+        return None if self.good is None else word_of(self.good)
 
     def to_json(self) -> dict[str, Any]:
         """The decision as `show --json` lists it; null where something is not known."""
@@ -74,7 +82,16 @@ class DecisionTold:
             "applied_step": self.applied_step,
             "outcome": outcome,
             "who": self.who,
+            "verdict": self.verdict,
         }
+
+
+GOOD, BAD = "good", "bad"
+
+
+def word_of(good: bool) -> str:
+    """A person's verdict in a word."""
+    return GOOD if good else BAD
 
 
 @dataclass(frozen=True, slots=True)

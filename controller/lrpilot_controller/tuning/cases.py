@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lrpilot_controller.core.events import (
+    Commanded,
     Decided,
     OutcomeMeasured,
     ReceiptArrived,
@@ -47,6 +48,7 @@ _KINDS = (
     Resolved,
     ReceiptArrived,
     OutcomeMeasured,
+    Commanded,
 )
 _NEWS = (SessionOpened, SaidGoodbye, Resolved, ReceiptArrived, OutcomeMeasured, SearchEnded)
 BEFORE_ANY = 2
@@ -79,6 +81,7 @@ class Case:
         over: Nobody will answer it any more, nor finish its probation.
         undone_steps: Steps that its rollback threw away.
         receipt_n: The number of the receipt's record; telemetry of the probation comes after it.
+        judged: What a person said of it last; None where nobody did.
     """
 
     run: RunKey
@@ -93,6 +96,7 @@ class Case:
     ended_at: float | None = None
     over: bool = False
     undone_steps: int = 0
+    judged: Commanded | None = None
 
     @property
     def identity(self) -> tuple[str, str, int]:
@@ -127,12 +131,19 @@ class Case:
             return None
         return self.outcome.gain
 
+    @property
+    def good(self) -> bool | None:
+        """Whether a person found it good; None where nobody has said."""
+        return self.judged.good if self.judged else None
+
 
 def is_news(record: Record) -> bool:
     """Whether a record can change what is told of a decision or a search."""
     event = record.event
     if isinstance(event, Decided):
         return event.decision.action in CHANGING
+    if isinstance(event, Commanded):
+        return event.kind == "verdict"
     if isinstance(event, SessionOpened) and record.n <= BEFORE_ANY:
         return False
     return isinstance(event, _NEWS)
@@ -220,6 +231,9 @@ class _Fold:
                 self._answered(attempt, receipt, record)
             case OutcomeMeasured(outcome):
                 self._measured(outcome, record)
+            case Commanded(kind="verdict") as judged:
+                if (case := self.found.get(judged.decision_id or 0)) is not None:
+                    case.judged = judged
             case _:
                 pass
 

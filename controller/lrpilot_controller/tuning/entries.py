@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+VERDICT = "verdict."
+"""Of a study: with a trial's number behind it, what a person said of that trial.
+
+An attribute of the study, since a trial that is finished cannot be changed any more.
+"""
+
 Identity = tuple[str, str, str, int]
 """The kind of study, the run, the attempt, and the number of the decision or search in it."""
 
@@ -65,6 +71,7 @@ class Entry:
         started: Wall clock in unix seconds.
         ended: Wall clock in unix seconds; None while it runs.
         note: The note, in Markdown, of the trial with this number in its study; empty for none.
+        verdict: What a person said of it, beginning with `good` or `bad`; empty where nobody did.
         measured: The entry with what is costly to know; called only where it is written.
     """
 
@@ -78,6 +85,7 @@ class Entry:
     started: float
     ended: float | None = None
     note: Callable[[int], str] = field(default=lambda number: "")
+    verdict: str = ""
     measured: "Callable[[Entry], Entry]" = field(default=lambda entry: entry)
 
     @property

@@ -1,16 +1,56 @@
 """What a decision about a signal was, and did, as a trial."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrpilot_controller.core.settings import GuardSettings
 from lrpilot_controller.journal.base import Journal
+from lrpilot_controller.story.model import GOOD, word_of
 from lrpilot_controller.tuning.cases import Case, probation_curve
-from lrpilot_controller.tuning.entries import Entry, Home, Param, State, plain
+from lrpilot_controller.tuning.entries import VERDICT, Entry, Home, Param, State, plain
 from lrpilot_controller.tuning.notes import study_note, trial_note, worth_a_note
 
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
 KIND = "interventions"
+
+JUDGED = 0.5
+"""What a person's verdict is worth at least: a clear success, or a clear failure."""
+
+
+def counted_gain(gain: float | None, good: bool | None) -> float | None:
+    """The gain that a decision counts with once a person has judged it.
+
+    A good one counts as JUDGED at least, a bad one as -JUDGED at most, also where nothing was
+    measured. The trial's own value stays what was measured, so that a person may think again.
+
+    Args:
+        gain: What was measured, within [-1, 1]; None where nothing was.
+        good: A person's verdict; None: nobody has said.
+    """
+    if good is None:
+        return gain
+    if good:
+        return JUDGED if gain is None else max(gain, JUDGED)
+    return -JUDGED if gain is None else min(gain, -JUDGED)
+
+
+def gain_of(trial: "FrozenTrial", study: Mapping[str, Any]) -> float | None:
+    """The gain that a finished trial counts with; None where nothing can be learnt from it.
+
+    This is what a policy must learn from, not `trial.value`: it knows what people said.
+
+    Args:
+        trial: Of a study of interventions.
+        study: The user attributes of its study.
+    """
+    word = study.get(f"{VERDICT}{trial.number}")
+    good = None if word is None else str(word).startswith(GOOD)
+    applied = trial.user_attrs.get("status") == "applied"
+    return counted_gain(trial.value, good if applied else None)
 
 
 def entry_of(journal: Journal, case: Case) -> Entry:
@@ -31,7 +71,16 @@ def entry_of(journal: Journal, case: Case) -> Entry:
         started=case.decided_at,
         ended=None if case.pending else case.ended_at or case.decided_at,
         note=lambda number: trial_note(case) if worth_a_note(case, number) else "",
+        verdict=_verdict(case),
     )
+
+
+def _verdict(case: Case) -> str:
+    """What a person said, in a line; empty where nobody did."""
+    if case.judged is None:
+        return ""
+    said = f"{word_of(bool(case.good))}, {case.judged.who or 'somebody'}"
+    return f"{said}: {case.judged.why}" if case.judged.why else said
 
 
 def _home(case: Case) -> Home:

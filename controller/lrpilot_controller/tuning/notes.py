@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lrpilot_controller.core.findings import SearchResult
 from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, Verdict
 from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.story.model import word_of
 from lrpilot_controller.tuning.cases import Case, End
 
 NOTES_PER_STUDY = 60
@@ -43,6 +44,7 @@ def trial_note(case: Case) -> str:
             f"**Done.** {_done(case)}",
             f"**What came of it.** {_result(case)}",
             f"**Cost.** {_cost(case)}",
+            f"**Verdict.** {_judged(case)}",
             f"**Look further.** `lrpilot show {_code(str(case.run))}` prints the run with all its "
             f"decisions; this is its decision {case.decision.id}.",
         ]
@@ -205,6 +207,17 @@ def _cost(case: Case) -> str:
         return "None."
     undone = f"{case.undone_steps} steps were undone" if case.undone_steps else "No steps undone"
     return f"{undone}; training waited {case.receipt.wait_seconds:.3g} s."
+
+
+def _judged(case: Case) -> str:
+    run, number = _code(str(case.run)), case.decision.id
+    ask = f"`lrpilot verdict {run} {number} good` (or `bad`)"
+    if case.judged is None:
+        return f"Was it right? {ask} says so, and later runs learn from it."
+    word = f"**{word_of(bool(case.good))}**"
+    return (
+        f"{word}, by {_sentence(case.judged.who)}: {_sentence(case.judged.why)}. {ask} changes it."
+    )
 
 
 def _lrs(lrs: Sequence[float]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lrpilot_controller.core.events import Decided, ReceiptArrived
+from lrpilot_controller.core.events import Commanded, Decided, ReceiptArrived
 from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.tuning.cases import is_news, read_cases
@@ -88,6 +88,8 @@ class TrialRecorder:
 
     def record(self, run: RunKey, records: Sequence[Record]) -> None:
         """Says that these records were journaled; returns at once and never raises."""
+        if any(isinstance(record.event, Commanded) for record in records):
+            self._pass.full.discard(run)  # a person may have judged what is long written
         if any([self._is_news(run, record) for record in records]):
             self._queue.put(run)
 
@@ -183,7 +185,7 @@ class _Pass:
         self._timeout_s = timeout_s
         self._book: TrialBook | None = None
         self._strange: set[RunKey] = set()
-        self._full: set[RunKey] = set()  # all trials that they get are written
+        self.full: set[RunKey] = set()  # all trials that they get are written
 
     def everything(self, journal: Journal) -> None:
         """Compares every run, then ends the trials that no run answers for."""
@@ -200,7 +202,7 @@ class _Pass:
         for run in runs:
             if self.closing.is_set():
                 break
-            if run in self._full:
+            if run in self.full:
                 continue
             try:
                 pending |= self._one(journal, run)
@@ -227,7 +229,7 @@ class _Pass:
             self._opened().put(entry)
         pending = {entry.identity for entry in entries if entry.pending}
         if len(cases) > MAX_TRIALS and not pending:
-            self._full.add(run)
+            self.full.add(run)
             log.info("run %s: later decisions than its first %d have no trials", run, MAX_TRIALS)
         return pending
 

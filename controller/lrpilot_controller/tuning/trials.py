@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrpilot_controller.tuning import studies
-from lrpilot_controller.tuning.entries import Entry, Identity
+from lrpilot_controller.tuning.entries import VERDICT, Entry, Identity
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -48,6 +48,7 @@ class TrialBook:
         self._timeout_s = timeout_s
         self._places: dict[Identity, Place] = {}
         self._settled: set[Identity] = set()  # finished, and nothing of it is missing
+        self._judged: dict[Identity, str] = {}
         self._studies: dict[str, Study] = {}
         with ExitStack() as opening:
             opening.enter_context(studies.sole_writer(directory, timeout_s))
@@ -80,8 +81,13 @@ class TrialBook:
     def put(self, entry: Entry) -> None:
         """Writes what is missing of an entry; what is there already is left as it is."""
         identity = entry.identity
-        if identity in self._settled:
-            return
+        if identity not in self._settled:
+            self._settle(entry)
+        if entry.verdict and self._judged.get(identity) != entry.verdict:
+            self._judge(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        identity = entry.identity
         place = self._places.get(identity)
         if place is None:
             place = self._places[identity] = self._add(entry.measured(entry))
@@ -91,6 +97,16 @@ class TrialBook:
             _note(place, note)
         if not entry.pending:
             self._settled.add(identity)
+
+    def _judge(self, entry: Entry) -> None:
+        """Writes down what a person said of it, with its study and in its note."""
+        place = self._places[entry.identity]
+        key = f"{VERDICT}{place.number}"
+        if place.study.user_attrs.get(key) != entry.verdict:
+            place.study.set_user_attr(key, entry.verdict)
+            if note := entry.note(place.number):
+                _note(place, note)
+        self._judged[entry.identity] = entry.verdict
 
     def fail_strays(self, pending: Collection[Identity]) -> None:
         """Ends the trials that are still open though nothing in the journal is."""

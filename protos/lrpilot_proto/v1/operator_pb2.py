@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lrpilot_proto.v1 import model_pb2 as lrpilot__proto_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flrpilot_proto/v1/operator.proto\x12\nlrpilot.v1\x1a\x1clrpilot_proto/v1/model.proto\"\"\n\x0fListRunsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"8\n\x10ListRunsResponse\x12$\n\x04runs\x18\x01 \x03(\x0b\x32\x16.lrpilot.v1.RunSummary\"\x1d\n\x0eShowRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0fWatchRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x0f\n\rStatusRequest\"t\n\x0c\x44\x61\x65monStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x03 \x01(\x01\x12\x10\n\x08sessions\x18\x04 \x01(\r\x12\x15\n\rjournal_bytes\x18\x05 \x01(\x04\"\xcb\x01\n\nRunSummary\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.lrpilot.v1.RunName\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.lrpilot.v1.RunState\x12\x1e\n\x04mode\x18\x03 \x01(\x0e\x32\x10.lrpilot.v1.Mode\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\x0b\n\x03lrs\x18\x06 \x03(\x01\x12\x11\n\x04loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x63urve\x18\x08 \x03(\x01\x42\x07\n\x05_loss\"D\n\x0eTelemetryCount\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\x12\x0f\n\x07thinned\x18\x03 \x01(\x04\"\x9d\x01\n\rDecisionStory\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.lrpilot.v1.Decision\x12$\n\x07receipt\x18\x02 \x01(\x0b\x32\x13.lrpilot.v1.Receipt\x12$\n\x07outcome\x18\x03 \x01(\x0b\x32\x13.lrpilot.v1.Outcome\x12\x10\n\x03who\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x06\n\x04_who\"\xb9\x03\n\x08RunStory\x12\'\n\x07summary\x18\x01 \x01(\x0b\x32\x16.lrpilot.v1.RunSummary\x12-\n\ttelemetry\x18\x02 \x01(\x0b\x32\x1a.lrpilot.v1.TelemetryCount\x12#\n\x07signals\x18\x03 \x03(\x0b\x32\x12.lrpilot.v1.Signal\x12,\n\tdecisions\x18\x04 \x03(\x0b\x32\x19.lrpilot.v1.DecisionStory\x12\x1e\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x10.lrpilot.v1.Cost\x12!\n\x06points\x18\x06 \x03(\x0b\x32\x11.lrpilot.v1.Point\x12\x0f\n\x07notices\x18\x07 \x03(\t\x12\'\n\x06search\x18\x08 \x01(\x0b\x32\x17.lrpilot.v1.SearchStory\x12-\n\tsearching\x18\t \x01(\x0b\x32\x1a.lrpilot.v1.SearchProgress\x12*\n\x08\x63ommands\x18\n \x03(\x0b\x32\x18.lrpilot.v1.CommandStory\x12*\n\x08refusals\x18\x0b \x03(\x0b\x32\x18.lrpilot.v1.RefusalStory\"<\n\x0cRefusalStory\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"D\n\x0c\x43ommandStory\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\":\n\x0eSearchProgress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\n\n\x02lr\x18\x02 \x01(\x01\x12\r\n\x05share\x18\x03 \x01(\x01\"\xc4\x01\n\x0bSearchStory\x12\x0b\n\x03\x65nd\x18\x01 \x01(\t\x12\n\n\x02lr\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\treference\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12/\n\ncandidates\x18\x06 \x03(\x0b\x32\x1b.lrpilot.v1.SearchCandidate\x12&\n\x05sweep\x18\x07 \x01(\x0b\x32\x17.lrpilot.v1.SearchSweepB\x0c\n\n_reference\";\n\x0fSearchCandidate\x12\n\n\x02lr\x18\x01 \x01(\x01\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x04\"*\n\x0bSearchSweep\x12\x0b\n\x03lrs\x18\x01 \x03(\x01\x12\x0e\n\x06losses\x18\x02 \x03(\x01\"=\n\x05Point\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\n\n\x02lr\x18\x03 \x01(\x01\x12\x0c\n\x04left\x18\x04 \x01(\x08\"8\n\x0fOperatorCommand\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"H\n\x0cSetLrRequest\x12,\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1b.lrpilot.v1.OperatorCommand\x12\n\n\x02lr\x18\x02 \x01(\x01\"S\n\x0e\x41pproveRequest\x12,\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1b.lrpilot.v1.OperatorCommand\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\x04\" \n\rCommandResult\x12\x0f\n\x07message\x18\x01 \x01(\t2\xe6\x05\n\x0fOperatorService\x12\x45\n\x08ListRuns\x12\x1b.lrpilot.v1.ListRunsRequest\x1a\x1c.lrpilot.v1.ListRunsResponse\x12;\n\x07ShowRun\x12\x1a.lrpilot.v1.ShowRunRequest\x1a\x14.lrpilot.v1.RunStory\x12?\n\x08WatchRun\x12\x1b.lrpilot.v1.WatchRunRequest\x1a\x14.lrpilot.v1.RunStory0\x01\x12H\n\tWatchRuns\x12\x1b.lrpilot.v1.ListRunsRequest\x1a\x1c.lrpilot.v1.ListRunsResponse0\x01\x12=\n\x06Status\x12\x19.lrpilot.v1.StatusRequest\x1a\x18.lrpilot.v1.DaemonStatus\x12@\n\x06\x46reeze\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResult\x12\x41\n\x07Release\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResult\x12<\n\x05SetLr\x12\x18.lrpilot.v1.SetLrRequest\x1a\x19.lrpilot.v1.CommandResult\x12@\n\x07\x41pprove\x12\x1a.lrpilot.v1.ApproveRequest\x1a\x19.lrpilot.v1.CommandResult\x12@\n\x06Search\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResult\x12>\n\x04Stop\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flrpilot_proto/v1/operator.proto\x12\nlrpilot.v1\x1a\x1clrpilot_proto/v1/model.proto\"\"\n\x0fListRunsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"8\n\x10ListRunsResponse\x12$\n\x04runs\x18\x01 \x03(\x0b\x32\x16.lrpilot.v1.RunSummary\"\x1d\n\x0eShowRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0fWatchRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x0f\n\rStatusRequest\"t\n\x0c\x44\x61\x65monStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x03 \x01(\x01\x12\x10\n\x08sessions\x18\x04 \x01(\r\x12\x15\n\rjournal_bytes\x18\x05 \x01(\x04\"\xcb\x01\n\nRunSummary\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.lrpilot.v1.RunName\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.lrpilot.v1.RunState\x12\x1e\n\x04mode\x18\x03 \x01(\x0e\x32\x10.lrpilot.v1.Mode\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\x0b\n\x03lrs\x18\x06 \x03(\x01\x12\x11\n\x04loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x63urve\x18\x08 \x03(\x01\x42\x07\n\x05_loss\"D\n\x0eTelemetryCount\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\x12\x0f\n\x07thinned\x18\x03 \x01(\x04\"\xbf\x01\n\rDecisionStory\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.lrpilot.v1.Decision\x12$\n\x07receipt\x18\x02 \x01(\x0b\x32\x13.lrpilot.v1.Receipt\x12$\n\x07outcome\x18\x03 \x01(\x0b\x32\x13.lrpilot.v1.Outcome\x12\x10\n\x03who\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07verdict\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x06\n\x04_whoB\n\n\x08_verdict\"\xb9\x03\n\x08RunStory\x12\'\n\x07summary\x18\x01 \x01(\x0b\x32\x16.lrpilot.v1.RunSummary\x12-\n\ttelemetry\x18\x02 \x01(\x0b\x32\x1a.lrpilot.v1.TelemetryCount\x12#\n\x07signals\x18\x03 \x03(\x0b\x32\x12.lrpilot.v1.Signal\x12,\n\tdecisions\x18\x04 \x03(\x0b\x32\x19.lrpilot.v1.DecisionStory\x12\x1e\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x10.lrpilot.v1.Cost\x12!\n\x06points\x18\x06 \x03(\x0b\x32\x11.lrpilot.v1.Point\x12\x0f\n\x07notices\x18\x07 \x03(\t\x12\'\n\x06search\x18\x08 \x01(\x0b\x32\x17.lrpilot.v1.SearchStory\x12-\n\tsearching\x18\t \x01(\x0b\x32\x1a.lrpilot.v1.SearchProgress\x12*\n\x08\x63ommands\x18\n \x03(\x0b\x32\x18.lrpilot.v1.CommandStory\x12*\n\x08refusals\x18\x0b \x03(\x0b\x32\x18.lrpilot.v1.RefusalStory\"<\n\x0cRefusalStory\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"D\n\x0c\x43ommandStory\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\":\n\x0eSearchProgress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\n\n\x02lr\x18\x02 \x01(\x01\x12\r\n\x05share\x18\x03 \x01(\x01\"\xc4\x01\n\x0bSearchStory\x12\x0b\n\x03\x65nd\x18\x01 \x01(\t\x12\n\n\x02lr\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\treference\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12/\n\ncandidates\x18\x06 \x03(\x0b\x32\x1b.lrpilot.v1.SearchCandidate\x12&\n\x05sweep\x18\x07 \x01(\x0b\x32\x17.lrpilot.v1.SearchSweepB\x0c\n\n_reference\";\n\x0fSearchCandidate\x12\n\n\x02lr\x18\x01 \x01(\x01\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x04\"*\n\x0bSearchSweep\x12\x0b\n\x03lrs\x18\x01 \x03(\x01\x12\x0e\n\x06losses\x18\x02 \x03(\x01\"=\n\x05Point\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\n\n\x02lr\x18\x03 \x01(\x01\x12\x0c\n\x04left\x18\x04 \x01(\x08\"8\n\x0fOperatorCommand\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"H\n\x0cSetLrRequest\x12,\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1b.lrpilot.v1.OperatorCommand\x12\n\n\x02lr\x18\x02 \x01(\x01\"S\n\x0e\x41pproveRequest\x12,\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1b.lrpilot.v1.OperatorCommand\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\x04\"_\n\x0cJudgeRequest\x12,\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1b.lrpilot.v1.OperatorCommand\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\x04\x12\x0c\n\x04good\x18\x03 \x01(\x08\" \n\rCommandResult\x12\x0f\n\x07message\x18\x01 \x01(\t2\xa4\x06\n\x0fOperatorService\x12\x45\n\x08ListRuns\x12\x1b.lrpilot.v1.ListRunsRequest\x1a\x1c.lrpilot.v1.ListRunsResponse\x12;\n\x07ShowRun\x12\x1a.lrpilot.v1.ShowRunRequest\x1a\x14.lrpilot.v1.RunStory\x12?\n\x08WatchRun\x12\x1b.lrpilot.v1.WatchRunRequest\x1a\x14.lrpilot.v1.RunStory0\x01\x12H\n\tWatchRuns\x12\x1b.lrpilot.v1.ListRunsRequest\x1a\x1c.lrpilot.v1.ListRunsResponse0\x01\x12=\n\x06Status\x12\x19.lrpilot.v1.StatusRequest\x1a\x18.lrpilot.v1.DaemonStatus\x12@\n\x06\x46reeze\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResult\x12\x41\n\x07Release\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResult\x12<\n\x05SetLr\x12\x18.lrpilot.v1.SetLrRequest\x1a\x19.lrpilot.v1.CommandResult\x12@\n\x07\x41pprove\x12\x1a.lrpilot.v1.ApproveRequest\x1a\x19.lrpilot.v1.CommandResult\x12@\n\x06Search\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResult\x12>\n\x04Stop\x12\x1b.lrpilot.v1.OperatorCommand\x1a\x19.lrpilot.v1.CommandResult\x12<\n\x05Judge\x12\x18.lrpilot.v1.JudgeRequest\x1a\x19.lrpilot.v1.CommandResultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,31 +49,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TELEMETRYCOUNT']._serialized_start=575
   _globals['_TELEMETRYCOUNT']._serialized_end=643
   _globals['_DECISIONSTORY']._serialized_start=646
-  _globals['_DECISIONSTORY']._serialized_end=803
-  _globals['_RUNSTORY']._serialized_start=806
-  _globals['_RUNSTORY']._serialized_end=1247
-  _globals['_REFUSALSTORY']._serialized_start=1249
-  _globals['_REFUSALSTORY']._serialized_end=1309
-  _globals['_COMMANDSTORY']._serialized_start=1311
-  _globals['_COMMANDSTORY']._serialized_end=1379
-  _globals['_SEARCHPROGRESS']._serialized_start=1381
-  _globals['_SEARCHPROGRESS']._serialized_end=1439
-  _globals['_SEARCHSTORY']._serialized_start=1442
-  _globals['_SEARCHSTORY']._serialized_end=1638
-  _globals['_SEARCHCANDIDATE']._serialized_start=1640
-  _globals['_SEARCHCANDIDATE']._serialized_end=1699
-  _globals['_SEARCHSWEEP']._serialized_start=1701
-  _globals['_SEARCHSWEEP']._serialized_end=1743
-  _globals['_POINT']._serialized_start=1745
-  _globals['_POINT']._serialized_end=1806
-  _globals['_OPERATORCOMMAND']._serialized_start=1808
-  _globals['_OPERATORCOMMAND']._serialized_end=1864
-  _globals['_SETLRREQUEST']._serialized_start=1866
-  _globals['_SETLRREQUEST']._serialized_end=1938
-  _globals['_APPROVEREQUEST']._serialized_start=1940
-  _globals['_APPROVEREQUEST']._serialized_end=2023
-  _globals['_COMMANDRESULT']._serialized_start=2025
-  _globals['_COMMANDRESULT']._serialized_end=2057
-  _globals['_OPERATORSERVICE']._serialized_start=2060
-  _globals['_OPERATORSERVICE']._serialized_end=2802
+  _globals['_DECISIONSTORY']._serialized_end=837
+  _globals['_RUNSTORY']._serialized_start=840
+  _globals['_RUNSTORY']._serialized_end=1281
+  _globals['_REFUSALSTORY']._serialized_start=1283
+  _globals['_REFUSALSTORY']._serialized_end=1343
+  _globals['_COMMANDSTORY']._serialized_start=1345
+  _globals['_COMMANDSTORY']._serialized_end=1413
+  _globals['_SEARCHPROGRESS']._serialized_start=1415
+  _globals['_SEARCHPROGRESS']._serialized_end=1473
+  _globals['_SEARCHSTORY']._serialized_start=1476
+  _globals['_SEARCHSTORY']._serialized_end=1672
+  _globals['_SEARCHCANDIDATE']._serialized_start=1674
+  _globals['_SEARCHCANDIDATE']._serialized_end=1733
+  _globals['_SEARCHSWEEP']._serialized_start=1735
+  _globals['_SEARCHSWEEP']._serialized_end=1777
+  _globals['_POINT']._serialized_start=1779
+  _globals['_POINT']._serialized_end=1840
+  _globals['_OPERATORCOMMAND']._serialized_start=1842
+  _globals['_OPERATORCOMMAND']._serialized_end=1898
+  _globals['_SETLRREQUEST']._serialized_start=1900
+  _globals['_SETLRREQUEST']._serialized_end=1972
+  _globals['_APPROVEREQUEST']._serialized_start=1974
+  _globals['_APPROVEREQUEST']._serialized_end=2057
+  _globals['_JUDGEREQUEST']._serialized_start=2059
+  _globals['_JUDGEREQUEST']._serialized_end=2154
+  _globals['_COMMANDRESULT']._serialized_start=2156
+  _globals['_COMMANDRESULT']._serialized_end=2188
+  _globals['_OPERATORSERVICE']._serialized_start=2191
+  _globals['_OPERATORSERVICE']._serialized_end=2995
 # @@protoc_insertion_point(module_scope)

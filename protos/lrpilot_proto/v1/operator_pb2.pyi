@@ -80,16 +80,18 @@ class TelemetryCount(_message.Message):
     def __init__(self, received: _Optional[int] = ..., dropped: _Optional[int] = ..., thinned: _Optional[int] = ...) -> None: ...
 
 class DecisionStory(_message.Message):
-    __slots__ = ("decision", "receipt", "outcome", "who")
+    __slots__ = ("decision", "receipt", "outcome", "who", "verdict")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     WHO_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
     decision: _model_pb2.Decision
     receipt: _model_pb2.Receipt
     outcome: _model_pb2.Outcome
     who: str
-    def __init__(self, decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., outcome: _Optional[_Union[_model_pb2.Outcome, _Mapping]] = ..., who: _Optional[str] = ...) -> None: ...
+    verdict: str
+    def __init__(self, decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., receipt: _Optional[_Union[_model_pb2.Receipt, _Mapping]] = ..., outcome: _Optional[_Union[_model_pb2.Outcome, _Mapping]] = ..., who: _Optional[str] = ..., verdict: _Optional[str] = ...) -> None: ...
 
 class RunStory(_message.Message):
     __slots__ = ("summary", "telemetry", "signals", "decisions", "cost", "points", "notices", "search", "searching", "commands", "refusals")
@@ -222,6 +224,16 @@ class ApproveRequest(_message.Message):
     command: OperatorCommand
     decision_id: int
     def __init__(self, command: _Optional[_Union[OperatorCommand, _Mapping]] = ..., decision_id: _Optional[int] = ...) -> None: ...
+
+class JudgeRequest(_message.Message):
+    __slots__ = ("command", "decision_id", "good")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    GOOD_FIELD_NUMBER: _ClassVar[int]
+    command: OperatorCommand
+    decision_id: int
+    good: bool
+    def __init__(self, command: _Optional[_Union[OperatorCommand, _Mapping]] = ..., decision_id: _Optional[int] = ..., good: bool = ...) -> None: ...
 
 class CommandResult(_message.Message):
     __slots__ = ("message",)

@@ -89,6 +89,11 @@ class OperatorServiceStub(object):
                 request_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.OperatorCommand.SerializeToString,
                 response_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.CommandResult.FromString,
                 _registered_method=True)
+        self.Judge = channel.unary_unary(
+                '/lrpilot.v1.OperatorService/Judge',
+                request_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.JudgeRequest.SerializeToString,
+                response_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.CommandResult.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer(object):
@@ -165,6 +170,13 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Judge(self, request, context):
+        """a verdict on a decision, also of a run that is over
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -221,6 +233,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
             'Stop': grpc.unary_unary_rpc_method_handler(
                     servicer.Stop,
                     request_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.OperatorCommand.FromString,
+                    response_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.CommandResult.SerializeToString,
+            ),
+            'Judge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Judge,
+                    request_deserializer=lrpilot__proto_dot_v1_dot_operator__pb2.JudgeRequest.FromString,
                     response_serializer=lrpilot__proto_dot_v1_dot_operator__pb2.CommandResult.SerializeToString,
             ),
     }
@@ -520,6 +537,33 @@ class OperatorService(object):
             target,
             '/lrpilot.v1.OperatorService/Stop',
             lrpilot__proto_dot_v1_dot_operator__pb2.OperatorCommand.SerializeToString,
+            lrpilot__proto_dot_v1_dot_operator__pb2.CommandResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Judge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrpilot.v1.OperatorService/Judge',
+            lrpilot__proto_dot_v1_dot_operator__pb2.JudgeRequest.SerializeToString,
             lrpilot__proto_dot_v1_dot_operator__pb2.CommandResult.FromString,
             options,
             channel_credentials,

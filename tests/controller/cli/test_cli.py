@@ -34,7 +34,7 @@ RUNS_KEYS = ["run", "state", "mode", "attempts", "step", "lrs"]
 SHOW_KEYS = [*RUNS_KEYS, "telemetry", "signals", "decisions", "cost"]
 DECISION_KEYS = [
     *("id", "status", "step", "action", "reason", "signal"),
-    *("lrs_before", "lrs_after", "applied_step", "outcome", "who"),
+    *("lrs_before", "lrs_after", "applied_step", "outcome", "who", "verdict"),
 ]
 
 Lrpilot = Callable[..., Result]

@@ -350,3 +350,18 @@ def test_what_is_only_observed_is_not_touched(command: Commanded) -> None:
 @pytest.mark.parametrize("command", [set_lr(LR / 2), STOP], ids=["set-lr", "stop"])
 def test_a_person_needs_no_approval(command: Commanded) -> None:
     sent(healthy(replace(ABLE, mode=Mode.ADVISE)), command)
+
+
+def test_a_verdict_is_in_the_story_and_changes_nothing_of_the_run() -> None:
+    trainer = healthy()
+    set_by_hand(trainer, LR / 2)
+    before = repr(view(trainer))
+    assert trainer.feed(Commanded("verdict", "ann", "eh", decision_id=1, good=False)) == []
+    assert repr(view(trainer)) == before
+    (told,) = story_of(trainer).decisions
+    assert (told.verdict, told.remark) == ("bad", "ann: eh")
+    trainer.feed(Commanded("verdict", "bob", "", decision_id=1, good=True))
+    trainer.feed(Commanded("verdict", "bob", "", decision_id=9, good=True))
+    (told,) = story_of(trainer).decisions
+    assert (told.verdict, told.remark) == ("good", "bob")
+    assert [c.kind for c in story_of(trainer).commands] == ["set_lr"]

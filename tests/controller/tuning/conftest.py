@@ -222,6 +222,13 @@ def _opened(database: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
+def studies_opened() -> Iterator[Callable[[Path], list[optuna.Study]]]:
+    """The studies in a file."""
+    with ExitStack() as opened:
+        yield lambda database: studies.our_studies(opened.enter_context(_opened(database)))
+
+
+@pytest.fixture
 def studies_of() -> Iterator[Callable[[Path], dict[str, list[optuna.trial.FrozenTrial]]]]:
     """The trials in a file by the name of their study."""
     with ExitStack() as opened:

@@ -443,6 +443,9 @@ The smoothed loss went from 1.25 to 0.75.
 
 **Cost.** 62 steps were undone; training waited 0.01 s.
 
+**Verdict.** Was it right? `lrpilot verdict demo/exp-1 1 good` (or `bad`) says so, and later \
+runs learn from it.
+
 **Look further.** `lrpilot show demo/exp-1` prints the run with all its decisions; \
 this is its decision 1."""
     )

@@ -38,6 +38,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "/lrpilot.v1.OperatorService/Approve": _ASK,
     "/lrpilot.v1.OperatorService/Search": _ASK,
     "/lrpilot.v1.OperatorService/Stop": _ASK,
+    "/lrpilot.v1.OperatorService/Judge": _ASK,
 }
 """Which roles may call what; of which projects, the services ask of `identity.current`."""
 

@@ -1,0 +1,73 @@
+"""A person's verdict on a decision: checked, recorded and told, with a daemon or without one."""
+
+import time
+from pathlib import Path
+
+from lrpilot_controller.core.events import Commanded, Decided
+from lrpilot_controller.errors import NotFound, NotNow
+from lrpilot_controller.journal.base import JOURNAL, Reader, RunKey
+from lrpilot_controller.journal.sql import SqlJournal
+from lrpilot_controller.server.address import sole_owner
+from lrpilot_controller.story import find_run
+from lrpilot_controller.story.model import word_of
+
+MAX_TEXT = 1000  # of a person's name or reason, in the journal for ever
+
+
+def find_decision(journal: Reader, run: RunKey, number: int) -> None:
+    """Make sure that a run has a decision of this number.
+
+    Raises:
+        NotNow: it has none.
+        JournalError: the journal cannot be read.
+    """
+    decided = [record.event for record in journal.records(run, kinds=[Decided])]
+    numbers = {event.decision.id for event in decided if isinstance(event, Decided)}
+    if number not in numbers:
+        known = f"1 to {max(numbers)}" if numbers else "none"
+        raise NotNow(
+            f"run {run} has no decision {number} (its decisions: {known}); `lrpilot show {run}` "
+            "lists them"
+        )
+
+
+def verdict_on(number: int, good: bool, who: str, why: str) -> Commanded:
+    """A verdict as the journal keeps it."""
+    return Commanded("verdict", who[:MAX_TEXT], why[:MAX_TEXT], decision_id=number, good=good)
+
+
+def verdict_told(run: RunKey, command: Commanded) -> str:
+    """What follows from a verdict, in a sentence."""
+    word = word_of(bool(command.good))
+    return (
+        f"decision {command.decision_id} of run {run} is judged {word}: it counts as a "
+        f"{'success' if command.good else 'failure'} for runs to come"
+    )
+
+
+def write_verdict(storage: Path, run: str, command: Commanded) -> str:
+    """Record a verdict where no daemon runs; what follows from it.
+
+    Args:
+        storage: the directory of the journal.
+        run: `project/name`, or `name` where that is unique.
+        command: the verdict.
+
+    Raises:
+        NotFound: there is no journal, or no such run.
+        NotNow: it has no such decision.
+        DaemonExists: a daemon holds the journal, at another address than it was asked at.
+        JournalError: it cannot be written.
+    """
+    path = storage / JOURNAL
+    if not path.exists():
+        raise NotFound(f"no journal at {path}: no run has been recorded there yet")
+    with sole_owner(storage / "daemon.lock", str(storage)):
+        journal = SqlJournal.open(path)
+        try:
+            key = find_run(journal, run)
+            find_decision(journal, key, command.decision_id or 0)
+            journal.append([(key, time.time(), command)])
+        finally:
+            journal.close()
+    return verdict_told(key, command)

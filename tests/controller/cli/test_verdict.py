@@ -1,0 +1,89 @@
+"""`lrpilot verdict`: of a run that is over, with a daemon and without one."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import lrpilot_controller.cli as command
+from lrpilot_controller.core.events import Decided, SaidGoodbye, SessionOpened
+from lrpilot_controller.core.model import Action, Attempt, Decision, DecisionStatus, ParamGroup
+from lrpilot_controller.errors import LRPilotError, NoDaemon, NotFound, NotNow
+from lrpilot_controller.journal import RunKey, SqlJournal
+from support.daemon import Daemon
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    """One that is not started; in its storage is a run that is over, with one decision."""
+    with tempfile.TemporaryDirectory(prefix="lrp") as folder:
+        made = Daemon(Path(folder))
+        journal = SqlJournal.open(made.storage / "journal.db")
+        attempt = Attempt("only", (ParamGroup("0", 0.3),), 1e-5, 0.3)
+        decision = Decision(1, Action.STOP, "eh", 10, 0, stop=True, status=DecisionStatus.SENT)
+        said = [SessionOpened(attempt), Decided(decision), SaidGoodbye("only", 1, "finished", 20)]
+        journal.append([(RunKey("demo", "run"), 1.0, event) for event in said])
+        journal.close()
+        yield made
+        made.kill()
+
+
+def lrpilot(*args: str | Path) -> Result:
+    return CliRunner().invoke(command.cli, [str(arg) for arg in args])
+
+
+def judged(daemon: Daemon) -> Any:
+    shown = lrpilot("show", "run", "--json", "--storage", daemon.storage)
+    return json.loads(shown.output)["decisions"][0]["verdict"]
+
+
+def test_without_a_daemon_it_is_written_into_the_journal(daemon: Daemon) -> None:
+    here = ("--storage", daemon.storage)
+    assert judged(daemon) is None
+    result = lrpilot("verdict", "run", "1", "bad", *here, "--who", "ann", "--why", "too soon")
+    assert result.exit_code == 0, result.exception
+    assert "decision 1 of run demo/run is judged bad" in result.output
+    assert judged(daemon) == "bad"
+    assert "judged bad by ann: too soon" in lrpilot("show", "run", *here).output
+    assert lrpilot("verdict", "run", "1", "good", *here).exit_code == 0
+    assert judged(daemon) == "good"
+
+
+def test_a_daemon_takes_it_for_a_run_that_is_over(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.start()
+    monkeypatch.setenv("LRPILOT_ADDRESS", daemon.address)
+    result = lrpilot("verdict", "demo/run", "1", "good")
+    assert result.exit_code == 0, result.exception
+    assert judged(daemon) == "good"
+    unknown = lrpilot("verdict", "run", "7", "good")
+    assert isinstance(unknown.exception, NotNow)
+    assert "run demo/run has no decision 7 (its decisions: 1 to 1)" in str(unknown.exception)
+
+
+@pytest.mark.parametrize(
+    ("args", "kind", "said"),
+    [
+        (("run", "2", "bad"), NotNow, "run demo/run has no decision 2"),
+        (("other", "1", "bad"), NotFound, "no run 'other' in this journal"),
+    ],
+)
+def test_what_is_not_there_cannot_be_judged(
+    daemon: Daemon, args: tuple[str, ...], kind: type[LRPilotError], said: str
+) -> None:
+    result = lrpilot("verdict", *args, "--storage", daemon.storage)
+    assert isinstance(result.exception, kind)
+    assert said in str(result.exception)
+
+
+def test_a_daemon_elsewhere_that_does_not_answer_is_not_replaced_by_the_files_here(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRPILOT_ADDRESS", daemon.address)
+    assert isinstance(lrpilot("verdict", "run", "1", "bad").exception, NoDaemon)
+    assert judged(daemon) is None

@@ -1,0 +1,103 @@
+"""What a person says of a decision, as the trials and who learns from them have it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrpilot_controller.core.events import Commanded
+from lrpilot_controller.core.model import DecisionStatus, Verdict
+from lrpilot_controller.journal import Journal
+from lrpilot_controller.tuning.interventions import JUDGED, counted_gain, gain_of
+from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
+
+Counted = Callable[[], dict[int, float | None]]
+
+
+def judged(number: int, good: bool, why: str = "the loss fell anyway") -> Commanded:
+    return Commanded("verdict", "ann", why, decision_id=number, good=good)
+
+
+@pytest.fixture
+def counted(storage: Path, studies_opened: Callable[[Path], list[Any]]) -> Counted:
+    """The gain that each trial of the first study counts with."""
+
+    def read() -> dict[int, float | None]:
+        (study,) = studies_opened(storage / "optuna.db")
+        return {t.number: gain_of(t, study.user_attrs) for t in study.get_trials()}
+
+    return read
+
+
+def test_a_bad_verdict_turns_a_measured_success_into_a_failure_and_back(
+    run: Any, journal: Journal, storage: Path, counted: Counted, note: Callable[[int], str]
+) -> None:
+    run.decide(1)
+    run.receipt(1)
+    run.outcome(1, Verdict.IMPROVED, 0.4)
+    reconcile(storage, journal)
+    assert counted() == {0: 0.4}
+    assert "lrpilot verdict demo/exp-1 1 good" in note(0)
+    run.add(judged(1, good=False))
+    reconcile(storage, journal)
+    assert counted() == {0: -JUDGED}
+    assert "**bad**, by `ann`: `the loss fell anyway`" in note(0)
+    run.add(judged(1, good=True))
+    reconcile(storage, journal)
+    assert counted() == {0: JUDGED}
+    assert "**good**" in note(0)
+
+
+def test_a_verdict_teaches_where_nothing_was_measured_but_not_of_what_was_never_done(
+    run: Any, journal: Journal, storage: Path, counted: Counted
+) -> None:
+    run.decide(1)
+    run.receipt(1)
+    run.decide(2, status=DecisionStatus.SHADOW)
+    run.goodbye()
+    run.add(judged(1, good=True), judged(2, good=False))
+    reconcile(storage, journal)
+    assert counted() == {0: JUDGED, 1: None}
+
+
+def test_a_rebuilt_copy_knows_the_verdicts_and_keeps_what_was_measured(
+    run: Any, journal: Journal, storage: Path, counted: Counted, trials: Callable[[], list[Any]]
+) -> None:
+    run.decide(1)
+    run.receipt(1)
+    run.outcome(1, Verdict.IMPROVED, 0.4)
+    run.add(judged(1, good=False))
+    reconcile(storage, journal)
+    assert counted() == {0: -JUDGED}
+    assert trials()[0].value == 0.4
+
+
+def test_a_running_daemon_takes_a_verdict_on_an_old_decision(
+    run: Any,
+    journal: Journal,
+    storage: Path,
+    recording: Callable[..., TrialRecorder],
+    until: Callable[[Callable[[], object]], None],
+    counted: Counted,
+) -> None:
+    run.decide(1)
+    run.receipt(1)
+    run.outcome(1, Verdict.IMPROVED, 0.4)
+    reconcile(storage, journal)
+    recorder = recording()
+    run.listener = recorder.record
+    recorder.start(journal)
+    run.add(judged(1, good=False))
+    until(lambda: counted() == {0: -JUDGED})
+
+
+@given(gain=st.one_of(st.none(), st.floats(-1, 1)))
+def test_what_a_person_says_outweighs_what_was_measured(gain: float | None) -> None:
+    good, bad = counted_gain(gain, True), counted_gain(gain, False)
+    assert good is not None
+    assert bad is not None
+    assert -1 <= bad <= -JUDGED < JUDGED <= good <= 1
+    assert counted_gain(gain, None) == gain
