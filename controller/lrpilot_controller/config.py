@@ -18,11 +18,13 @@ from lrpilot_controller.core.settings import (
     Reactions,
     Reuse,
     SearchSettings,
+    TuneSettings,
 )
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.journal.retention import Keep
 from lrpilot_controller.server.limits import ServerLimits
+from lrpilot_controller.tuning.samplers import Sampler
 
 
 def _checked(signals: dict[str, str]) -> dict[str, str]:
@@ -69,6 +71,12 @@ class _Search(_Section):
     reuse: Reuse = SearchSettings().reuse
 
 
+class _Tune(_Section):
+    factors: bool = TuneSettings().factors
+    span: Annotated[float, Field(gt=1, le=10)] = TuneSettings().span
+    sampler: Sampler = Sampler.QUADRATIC
+
+
 class _Server(_Section):
     max_sessions: Annotated[int, Field(ge=1, le=10_000)] = ServerLimits().max_sessions
     max_sessions_per_identity: Amount = ServerLimits().max_sessions_per_identity
@@ -97,6 +105,7 @@ class _File(_Section):
     guard: _Guard = _Guard()
     limits: _Limits = _Limits()
     search: _Search = _Search()
+    tune: _Tune = _Tune()
     server: _Server = _Server()
     retention: _Retention = _Retention()
     signals: Signals = Field(default_factory=dict)
@@ -121,12 +130,16 @@ class RunSection:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a person set: for all runs, and in sections for some of them."""
+    """What a person set: for all runs, and in sections for some of them.
+
+    `sampler` proposes factors where they are tuned.
+    """
 
     settings: CoreSettings = field(default_factory=CoreSettings)
     sections: tuple[RunSection, ...] = ()
     server: ServerLimits = field(default_factory=ServerLimits)
     keep: Keep = field(default_factory=Keep)
+    sampler: Sampler = Sampler.QUADRATIC
 
     def settings_of(self, run: RunKey) -> CoreSettings:
         """The settings of one run; of the sections that mean it, a later one wins."""
@@ -167,6 +180,7 @@ def load_config(path: Path | None) -> Config:
         guard=GuardSettings(**file.guard.model_dump()),
         limits=Limits(**file.limits.model_dump()),
         search=SearchSettings(**file.search.model_dump()),
+        tune=TuneSettings(file.tune.factors, file.tune.span),
         reactions=Reactions().overridden(file.signals),
         probation_steps=file.probation_steps,
     )
@@ -175,7 +189,8 @@ def load_config(path: Path | None) -> Config:
         for pattern, run in file.runs.items()
     )
     keep = Keep(file.retention.keep_days, file.retention.keep_samples)
-    return Config(settings, sections, ServerLimits(**file.server.model_dump()), keep)
+    limits = ServerLimits(**file.server.model_dump())
+    return Config(settings, sections, limits, keep, file.tune.sampler)
 
 
 def _explain(error: Any) -> str:

@@ -15,12 +15,14 @@ from lrpilot_controller.core.settings import (
     Reactions,
     Reuse,
     SearchSettings,
+    TuneSettings,
 )
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.journal import RunKey
 from lrpilot_controller.journal.retention import Keep
+from lrpilot_controller.tuning.samplers import Sampler
 
-ALL = "guard, limits, probation_steps, retention, runs, search, server, signals"
+ALL = "guard, limits, probation_steps, retention, runs, search, server, signals, tune"
 DEMO = RunKey("demo", "exp-1")
 
 
@@ -71,6 +73,10 @@ def test_every_setting_can_be_set(file: Path) -> None:
         cooldown_steps = 10
         [search]
         reuse = "trust"
+        [tune]
+        factors = true
+        span = 2.0
+        sampler = "tpe"
         [signals]
         nonfinite = "say"
         divergence = "say"
@@ -82,11 +88,14 @@ def test_every_setting_can_be_set(file: Path) -> None:
         overfit = "stop"
         """
     )
-    made = load_config(file).settings
+    config = load_config(file)
+    assert config.sampler is Sampler.TPE
+    made = config.settings
     assert made == CoreSettings(
         guard=GuardSettings(0.5, 0.05, 0.2, 5),
         limits=Limits(4.0, 6, 0.25, 0.2, 10),
         search=SearchSettings(Reuse.TRUST),
+        tune=TuneSettings(factors=True, span=2.0),
         reactions=Reactions(
             nonfinite=Reaction.SAY,
             divergence=Reaction.SAY,

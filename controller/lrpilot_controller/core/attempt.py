@@ -6,6 +6,7 @@ from lrpilot_controller.core.commands import Commands
 from lrpilot_controller.core.desk import Desk
 from lrpilot_controller.core.events import (
     OLDER_JOURNAL,
+    Answered,
     Commanded,
     Configured,
     Event,
@@ -27,6 +28,7 @@ from lrpilot_controller.core.events import (
 from lrpilot_controller.core.model import Attempt, DecisionStatus
 from lrpilot_controller.core.plans import Plan, PlanKind, Segment, Shape
 from lrpilot_controller.core.policies.base import Policy
+from lrpilot_controller.core.questions import Questions
 from lrpilot_controller.core.recall import Recall
 from lrpilot_controller.core.searches import Searches
 from lrpilot_controller.core.settings import CoreSettings
@@ -41,13 +43,15 @@ class LiveAttempt(Stateful):
     view: RunView
     watch: Watch
     searches: Searches
+    questions: Questions
 
     def __init__(self, view: RunView, watch: Watch, desk: Desk, settings: CoreSettings) -> None:
         self.view = view
         self.watch = watch
         self.searches = Searches(view, self.watch, desk, settings)
         self.commands = Commands(view, self.watch, self.searches, desk)
-        self.recall = Recall(view, self.watch, self.searches, desk)
+        self.questions = Questions(view, settings)
+        self.recall = Recall(view, self.watch, self.searches, self.questions, desk)
         self._desk = desk
         self._settings = settings
         view.reactions = settings.reactions_for(view.attempt)
@@ -56,6 +60,7 @@ class LiveAttempt(Stateful):
         """A person set something anew."""
         self.watch.configure(policy, settings)
         self.searches.configure(settings)
+        self.questions.configure(settings)
         self._settings = settings
         self.view.reactions = settings.reactions_for(self.view.attempt)
 
@@ -85,7 +90,12 @@ class LiveAttempt(Stateful):
         return getattr(event, "attempt", self.view.attempt.id) == self.view.attempt.id
 
     def take(self, event: Input, out: list[Output]) -> None:
-        """Take the next event."""
+        """Take the next event, and ask for what may be needed after it."""
+        self._take(event, out)
+        if out:
+            self.questions.follow(out)
+
+    def _take(self, event: Input, out: list[Output]) -> None:
         match event:
             case Samples():
                 self._sample(event, out)
@@ -99,6 +109,8 @@ class LiveAttempt(Stateful):
                 self.end(out)
             case PriorAnswered():
                 self.searches.known = event.lr
+            case Answered():
+                self.questions.answered(event)
             case ProgramEnded():
                 self.searches.ended(event, out)
             case FellBack():

@@ -5,7 +5,7 @@ Between a decision and its receipt nothing else is decided. Feeding the same eve
 the same outputs, however the samples were batched.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lrpilot_controller.core.attempt import LiveAttempt
@@ -21,7 +21,7 @@ from lrpilot_controller.core.events import (
     Requested,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.core.model import Attempt, Question
 from lrpilot_controller.core.plain import from_plain, to_plain
 from lrpilot_controller.core.policies.base import Policy
 from lrpilot_controller.core.policies.guard import GuardPolicy
@@ -77,6 +77,11 @@ class Engine:
         """Whether a search is due or under way for this attempt, and needs nobody's approval."""
         return self._live is not None and self._live.searches.promised
 
+    @property
+    def questions(self) -> Sequence[Question]:
+        """What it would know of earlier interventions, and is not told yet."""
+        return self._live.questions.open if self._live is not None else ()
+
     def why_not(self, command: Commanded) -> str | None:
         """Why what a person asks for cannot be done now; None where it can."""
         return self._live.commands.why_not(command) if self._live else "it has no trainer"
@@ -129,6 +134,7 @@ class Engine:
             known = last.view.attempt
             if (known.id, known.resumes) == (attempt.id, attempt.resumes):
                 last.reopened(attempt, out)
+                last.questions.ask(out)
                 return
             last.end(out)
         # Another process: what the old one held in memory is gone, and where it resumed from an
@@ -140,6 +146,7 @@ class Engine:
             view.rolled_back_steps = last.view.rolled_back_steps
             view.frozen = last.view.frozen
         self._live = self._begin(view)
+        self._live.questions.ask(out)
 
     def _begin(self, view: RunView) -> LiveAttempt:
         watch = Watch(view, self._policy, self._desk, self._settings, self._make_detectors)

@@ -12,6 +12,7 @@ from lrpilot_controller.core.model import (
     Decision,
     DecisionStatus,
     Outcome,
+    Question,
     Receipt,
     Signal,
 )
@@ -216,6 +217,20 @@ class PriorAnswered:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What earlier interventions say to a question of the attempt.
+
+    `factor` is None where they say nothing, or not in time; then the rule decides. `reason` says on
+    what it rests, or why there is none. An answer to a question that is settled is ignored.
+    """
+
+    attempt: str
+    question: int
+    factor: float | None
+    reason: str
+
+
 OLDER_JOURNAL = "older_journal"
 
 Input = (
@@ -232,6 +247,7 @@ Input = (
     | SaidGoodbye
     | Commanded
     | PriorAnswered
+    | Answered
 )
 Report = (
     ReceiptArrived | SnapshotTaken | ProgramEnded | FellBack | Requested | Noticed | SaidGoodbye
@@ -243,6 +259,14 @@ class SignalSeen:
     """A detector's finding."""
 
     signal: Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The engine would know what earlier interventions say, for when it has to decide."""
+
+    attempt: str
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,5 +320,14 @@ class SearchEnded:
     result: SearchResult
 
 
-Output = SignalSeen | Decided | Resolved | Refused | SnapshotProven | OutcomeMeasured | SearchEnded
+Output = (
+    SignalSeen
+    | Asked
+    | Decided
+    | Resolved
+    | Refused
+    | SnapshotProven
+    | OutcomeMeasured
+    | SearchEnded
+)
 Event = Input | Output | Thinned

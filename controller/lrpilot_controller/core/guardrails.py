@@ -175,6 +175,7 @@ class Guardrails:
             program=replace(program, id=decision_id) if program else None,
             save_snapshot=proposal.save,
             who=proposal.who,
+            rule=proposal.rule,
         )
 
     @staticmethod

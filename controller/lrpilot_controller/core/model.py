@@ -102,6 +102,7 @@ class Proposal:
     force; `program` is carried out, its id still to be given; `snapshot` is restored first, and
     before that the state as it is saved where `save` says so. `who` is the person who asks for it,
     None for what LRPilot proposes by itself; `approved`: a person lets it pass in mode advise.
+    `rule` is the rule's factor, where it may be tuned and is: `factor` is what was learnt, or it.
     """
 
     action: Action
@@ -114,6 +115,26 @@ class Proposal:
     save: bool = False
     who: str | None = None
     approved: bool = False
+    rule: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which factor earlier interventions would set, asked before there is a signal to answer.
+
+    Attributes:
+        id: grows within the attempt.
+        kind: the signal that is yet to come.
+        rule: the factor that the rule sets, and the default where no answer comes in time.
+        low: the smallest factor that may be the answer.
+        high: the largest.
+    """
+
+    id: int
+    kind: SignalKind
+    rule: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +154,8 @@ class Experiment:
 class Decision:
     """What the guardrails let through: numbered, explained, journaled, sent, applied once.
 
-    `who` is the person who asked for it; None where LRPilot decided.
+    `who` is the person who asked for it; None where LRPilot decided. `rule` is the factor that the
+    rule would have set, where factors are tuned.
     """
 
     id: int
@@ -155,6 +177,7 @@ class Decision:
     program: Program | None = None
     save_snapshot: bool = False
     who: str | None = None
+    rule: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from lrpilot_controller.core.desk import Desk
 from lrpilot_controller.core.events import (
+    Answered,
+    Asked,
     Commanded,
     Decided,
     Event,
@@ -21,6 +23,7 @@ from lrpilot_controller.core.events import (
 )
 from lrpilot_controller.core.findings import SearchEnd, SearchResult
 from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Receipt
+from lrpilot_controller.core.questions import Questions
 from lrpilot_controller.core.searches import Searches
 from lrpilot_controller.core.view import RunView
 from lrpilot_controller.core.watch import Watch
@@ -35,13 +38,22 @@ class Recall:
         view: the run as it stands, which this keeps up to date.
         watch: sees the losses, and what was applied.
         searches: what is known of those that are over; one under way cannot be gone on with.
+        questions: what is asked and answered.
         desk: numbers go on after those of the records.
     """
 
-    def __init__(self, view: RunView, watch: Watch, searches: Searches, desk: Desk) -> None:
+    def __init__(
+        self,
+        view: RunView,
+        watch: Watch,
+        searches: Searches,
+        questions: Questions,
+        desk: Desk,
+    ) -> None:
         self._view = view
         self._watch = watch
         self._searches = searches
+        self._questions = questions
         self._desk = desk
         self._waiting: int | None = None  # the decision that waits for a person
         self._searching = False
@@ -54,7 +66,12 @@ class Recall:
                 self._samples(event, heard=True)
             case Thinned():
                 self._samples(event.rows, heard=False)
+            case Asked(question=question):
+                self._questions.asked(question)
+            case Answered():
+                self._questions.answered(event)
             case Decided(decision):
+                self._questions.settled(decision)
                 self._decided(decision)
             case Resolved():
                 self._waiting = None

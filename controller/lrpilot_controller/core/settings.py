@@ -69,6 +69,20 @@ class SearchSettings:
     reuse: Reuse = Reuse.CHECK
 
 
+@dataclass(frozen=True, slots=True)
+class TuneSettings:
+    """What earlier interventions may change about the guard's rule.
+
+    Attributes:
+        factors: whether a factor that they earned takes the place of the rule's. Off here, because
+            settings that an older version recorded do not say it: then the rule decides.
+        span: a factor is at most so many times the rule's, and at least as small a part of it.
+    """
+
+    factors: bool = False
+    span: float = 3.0
+
+
 class Reaction(StrEnum):
     """What follows from a signal."""
 
@@ -135,6 +149,7 @@ class CoreSettings:
     guard: GuardSettings = GuardSettings()
     limits: Limits = Limits()
     search: SearchSettings = SearchSettings()
+    tune: TuneSettings = TuneSettings()
     reactions: Reactions = Reactions()
     insisted: Mapping[str, Reaction] = field(default_factory=dict)
     probation_steps: int = 50

@@ -21,7 +21,8 @@ class RunView(Stateful):
     nothing. `raised_from`: the highest LR that the run was healthy at, where it was raised far
     above that just now or has been found too high since. `swings`: the dispersion of the losses
     at the last cut for an oscillation. `overwritten`: decisions in a row
-    whose LR was not in force at their first step. `reactions`: what follows from signals in this
+    whose LR was not in force at their first step. `tuned`: factors are, and `earned` are those that
+    earlier interventions say, by the kind of signal. `reactions`: what follows from signals in this
     attempt. `proposed` is the decision that waits for a person; `frozen`: a person stopped LRPilot
     from deciding.
     """
@@ -52,6 +53,8 @@ class RunView(Stateful):
     cuts: int = 0
     last_change_step: int | None = None
     last_note_step: int | None = None
+    tuned: bool = False
+    earned: dict[str, float] = field(default_factory=dict)
     reactions: Reactions = field(default_factory=Reactions)
 
     @property

@@ -9,6 +9,7 @@ from lrpilot_controller.journal.base import JOURNAL
 from lrpilot_controller.journal.retention import Retention
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
+from lrpilot_controller.server.asking import Asking
 from lrpilot_controller.server.chronicle import Chronicle
 from lrpilot_controller.server.intake import MIB, Intake, Room
 from lrpilot_controller.server.limits import Door
@@ -16,6 +17,7 @@ from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.watching import Watching
+from lrpilot_controller.tuning.advisor import InterventionAdvisor
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder
 
@@ -52,12 +54,15 @@ def assemble(storage: Path, config: Config, owned: ExitStack) -> Parts:
     owned.callback(recorder.close)
     priors = JobPriors(storage)
     owned.callback(priors.close)
+    advisor = InterventionAdvisor(storage, config.sampler)
+    owned.callback(advisor.close)
     limits = config.server
     intake = Intake(journal, limits, Room(storage / JOURNAL, limits))
     retention = Retention(journal, writer, config.keep, limits.max_journal_mib * MIB)
     watching = Watching(journal)
     runs = Runs(journal, writer, config, priors, intake)
     runs.listeners += [recorder.record, Chronicle(journal).record, retention.heard, watching.record]
+    runs.listeners.append(Asking(advisor, runs).record)
     runs.forgetters += [retention.forgotten, watching.forgotten]
     door, pace = Door(limits), FlushPace()
     sessions = SessionServicer(runs, door, pace)

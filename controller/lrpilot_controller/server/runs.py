@@ -9,13 +9,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from lrpilot_controller.config import Config
 from lrpilot_controller.core.events import (
+    Answered,
     Commanded,
     Configured,
     Report,
@@ -24,7 +25,7 @@ from lrpilot_controller.core.events import (
     SessionLost,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.core.model import Attempt, Question
 from lrpilot_controller.errors import InvalidTelemetry, Superseded
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.journal.writer import JournalWriter
@@ -247,6 +248,28 @@ class Runs:
         if run.link is None:
             self._residents.rest(run)
         return True
+
+    def questions(self, key: RunKey) -> tuple[Attempt | None, Sequence[Question]]:
+        """What the attempt that has a session would know of earlier interventions."""
+        run = self._residents.find(key)
+        return (run.attempt, run.engine.questions) if run is not None else (None, ())
+
+    async def answer(self, key: RunKey, answer: Answered) -> None:
+        """Record an answer, unless its attempt has no session any more; a late one is ignored.
+
+        Raises:
+            RunFailed: LRPilot failed on it.
+            JournalError: it could not be recorded.
+        """
+        await self._to_its_end(self._answer(key, answer))
+
+    async def _answer(self, key: RunKey, answer: Answered) -> None:
+        if (run := self._residents.find(key)) is None:
+            return
+        async with run.lock:
+            mine = run.attempt is not None and run.attempt.id == answer.attempt
+            if mine and run.link is not None and self._residents.held(run):
+                await self._ledger.record(run, answer)
 
     async def mark_lost(self) -> None:
         """Record as lost the sessions that an earlier daemon did not live to see the end of.

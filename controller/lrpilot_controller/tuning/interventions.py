@@ -65,7 +65,7 @@ def entry_of(journal: Journal, case: Case) -> Entry:
         identity=(KIND, *case.identity),
         state=state,
         value=case.gain,
-        params={"factor": _factor(factor)} if known else {},
+        params={"factor": _factor(factor, case.decision.rule)} if known else {},
         attributes=attributes(case),
         curve=partial(probation_curve, journal, case),
         started=case.decided_at,
@@ -86,15 +86,21 @@ def _verdict(case: Case) -> str:
 def _home(case: Case) -> Home:
     project = case.run.project
     signal = case.decision.signal.kind.value if case.decision.signal else "none"
-    family = optimizer_family(case.attempt.optimizer if case.attempt else "")
+    optimizer = case.attempt.optimizer if case.attempt else ""
+    family = optimizer_family(optimizer)
     return Home(
         kind=KIND,
-        name=f"{project}/{KIND}/{signal}/{family}",
+        name=interventions_study(project, signal, optimizer),
         metric="gain",
         maximize=True,
         about={"project": project, "signal": signal, "optimizer": family},
         note=study_note(project, signal, family),
     )
+
+
+def interventions_study(project: str, signal: str, optimizer: str) -> str:
+    """The name of the study of what was done about a signal under an optimizer."""
+    return f"{project}/{KIND}/{signal}/{optimizer_family(optimizer)}"
 
 
 def optimizer_family(optimizer: str) -> str:
@@ -103,9 +109,9 @@ def optimizer_family(optimizer: str) -> str:
     return next((family for family in ("adam", "sgd") if family in name), "other")
 
 
-def _factor(factor: float) -> Param:
+def _factor(factor: float, rule: float | None) -> Param:
     """Factors around the guard's rule; wider where the guardrails left a factor beyond it."""
-    rule = GuardSettings().factor
+    rule = rule or GuardSettings().factor
     return Param(factor, min(rule / 3, factor), max(rule * 3, factor))
 
 
@@ -124,6 +130,7 @@ def attributes(case: Case) -> dict[str, Any]:
         "step": decision.step,
         "branch": decision.branch,
         "optimizer": case.attempt.optimizer if case.attempt else None,
+        "rule": decision.rule,
     }
     if signal := decision.signal:
         found |= {

@@ -6,8 +6,7 @@ import statistics
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from lrpilot_controller.core.model import Attempt
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.tuning import studies
 from lrpilot_controller.tuning.faults import words_of
+from lrpilot_controller.tuning.reading import TrialReader
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
@@ -29,8 +28,6 @@ HORIZONS = (0.8, 1.25)
 NO_RUN = "no earlier run of this job"
 # A daemon is mostly started by the very trainer that asks, and Optuna takes a second to load.
 LOADED_S, LOADING_S = 0.2, 2.0
-# Whoever asks does not wait longer than this by far.
-_LOCK_S = 0.1
 
 
 class JobPriors:
@@ -41,7 +38,7 @@ class JobPriors:
     """
 
     def __init__(self, storage: Path) -> None:
-        self._memory = _Memory(storage / studies.TRIALS)
+        self._memory = TrialReader(storage)
         self._queue: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="lrpilot-priors", daemon=True)
         self._thread.start()
@@ -73,78 +70,23 @@ class JobPriors:
             if not answer.set_running_or_notify_cancel():
                 continue
             try:
-                answer.set_result(self._memory.answer(run, attempt))
+                answer.set_result(self._answer(run, attempt))
             except Exception as error:
                 self._memory.close()
                 log.info("run %s is not told what earlier runs found: %s", run, error)
                 answer.set_exception(studies.TrialsUnavailable(words_of(error, self._memory.path)))
         self._memory.close()
 
-
-_Question = tuple[RunKey, Attempt, "Future[PriorAnswered]"]
-
-
-class _Memory:
-    """The file of trials, open to read. For one thread."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._storage: BaseStorage | None = None
-        self._closing = ExitStack()
-        self._inode = 0
-
-    @property
-    def ready(self) -> bool:
-        """Whether the file is open as it is now, or there is none. For any thread."""
-        try:
-            inode = self.path.stat().st_ino
-        except OSError:
-            return True
-        return self._storage is not None and inode == self._inode
-
-    def open(self) -> "BaseStorage | None":
-        """The trials as they are now; None where there is no file of them."""
-        try:
-            inode = self.path.stat().st_ino
-        except FileNotFoundError:
-            self.close()
-            return None
-        if self._storage is None or inode != self._inode:
-            import optuna
-
-            self.close()
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
-            opened = studies.open_to_read(self.path, _LOCK_S)
-            self._closing.callback(opened.engine.dispose)
-            self._closing.callback(opened.remove_session)
-            self._inode = inode
-            self._storage = optuna.storages.get_storage(opened)
-        return self._storage
-
-    def close(self) -> None:
-        """Lets go of the file; it is opened again when needed."""
-        self._storage = None
-        self._closing.close()
-
-    def answer(self, run: RunKey, attempt: Attempt) -> PriorAnswered:
+    def _answer(self, run: RunKey, attempt: Attempt) -> PriorAnswered:
         """Looks through the newest runs of the job."""
         if not attempt.job:
             return PriorAnswered(attempt.id, None, "the trainer does not say what job it is")
-        storage = self.open()
-        trials = [] if storage is None else self._trials(storage, studies.runs_study(run.project))
-        lr, reason = choose(trials, attempt)
+        parts = self._memory.newest(studies.runs_study(run.project))
+        lr, reason = choose([trial for part in parts for trial in part.trials], attempt)
         return PriorAnswered(attempt.id, lr, reason)
 
-    def _trials(self, storage: "BaseStorage", name: str) -> "list[FrozenTrial]":
-        """Of this study and those that it rolled over to, oldest first."""
-        found: list[FrozenTrial] = []
-        for part in count(1):
-            try:
-                study = storage.get_study_id_from_name(studies.part_of(name, part))
-            except KeyError:
-                break
-            found += storage.get_all_trials(study, deepcopy=False)
-        return found
+
+_Question = tuple[RunKey, Attempt, "Future[PriorAnswered]"]
 
 
 def choose(trials: "Sequence[FrozenTrial]", attempt: Attempt) -> tuple[float | None, str]:

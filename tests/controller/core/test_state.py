@@ -216,6 +216,7 @@ def test_a_state_is_transparent_at_any_event(engine: Mortal) -> None:
 SHARED = {
     "Desk": {"_guardrails"},
     "Keeping": {"_view"},
+    "Questions": {"_view", "_settings"},
     "Searches": {"_view", "_watch", "_desk", "_settings", "_search"},
     "Snapshots": {"_proof_steps"},
     "Watch": {"_view", "_policy", "_desk", "_settings", "_make_detectors"},

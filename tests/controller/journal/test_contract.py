@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lrpilot_controller.core.events import (
+    Answered,
+    Asked,
     Commanded,
     Decided,
     Event,
@@ -23,7 +25,15 @@ from lrpilot_controller.core.events import (
     Thinned,
 )
 from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
-from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup, Signal, SignalKind
+from lrpilot_controller.core.model import (
+    Action,
+    Attempt,
+    Decision,
+    ParamGroup,
+    Question,
+    Signal,
+    SignalKind,
+)
 from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program, Segment, Shape, StopRule
 from lrpilot_controller.journal import (
     Checkpoint,
@@ -164,6 +174,9 @@ RESULT = SearchResult(
         SessionOpened(Attempt("t1", (ParamGroup("all", 0.1),), 0.0, 1.0, plan=DECAY)),
         PriorAnswered("t1", 0.0316, "run demo/b"),
         PriorAnswered("t1", None, "no earlier run of this job"),
+        Asked("t1", Question(3, SignalKind.DIVERGENCE, 1 / 3, 1 / 9, 0.9)),
+        Answered("t1", 3, 0.25, "12 earlier interventions"),
+        Answered("t1", 4, None, "no answer: it did not come within 10 s"),
         Decided(Decision(4, Action.PROGRAM, "a", 0, 0, program=PROGRAM, save_snapshot=True)),
         ProgramEnded("t1", 3, 4, 0, (2.3, 9.6, math.inf, math.nan), "loss_cap", 2, 0.004),
         FellBack("t1", 4, 4, 30, 2, "no word within 250 ms", 0.25),

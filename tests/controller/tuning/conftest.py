@@ -73,6 +73,7 @@ class Run:
         status: DecisionStatus = DecisionStatus.SENT,
         *,
         factor: float = 1 / 3,
+        rule: float | None = None,
         kind: SignalKind = SignalKind.DIVERGENCE,
         evidence: dict[str, float] | None = None,
     ) -> list[Record]:
@@ -91,6 +92,7 @@ class Run:
             stop=action is Action.STOP,
             factor=factor if changes else 1.0,
             status=status,
+            rule=rule,
         )
         return self.add(Decided(decision))
 

@@ -9,6 +9,7 @@ because burning the rest of the night on NaN helps nobody.
 
 from lrpilot_controller.core.model import Action, Experiment, Proposal, Signal, SignalKind
 from lrpilot_controller.core.policies.reflexes import reflex
+from lrpilot_controller.core.policies.tuned import Cut, first_cut
 from lrpilot_controller.core.searching import can_search
 from lrpilot_controller.core.settings import GuardSettings, Reaction
 from lrpilot_controller.core.view import RunView
@@ -84,24 +85,23 @@ class GuardPolicy:
             return Proposal(Action.STOP, reason, signal)
         repeats = view.rollbacks_to.get(snapshot, 0)
         lasted = signal.since - view.began
-        factor = self._factor(view, signal)
+        cut = self._by(view, signal)
         again = ""
         if repeats:
             again = f", rollback {repeats + 1} to this snapshot; the last lasted {lasted} steps"
         reason = (
             f"{_seen(signal)}: roll back to snapshot {snapshot} and cut the LR "
-            f"x{factor:.3g} from {view.lr:.3g}{again}"
+            f"{cut} from {view.lr:.3g}{again}"
         )
-        return Proposal(Action.ROLLBACK, reason, signal, factor, snapshot)
+        return Proposal(Action.ROLLBACK, reason, signal, cut.factor, snapshot, rule=cut.rule)
 
-    def _factor(self, view: RunView, signal: Signal) -> float:
-        rule = self._settings
+    def _by(self, view: RunView, signal: Signal) -> Cut:
         if (back := _back(view)) is not None:
-            return back
-        if signal.kind is SignalKind.TOO_HIGH:
-            return rule.too_high_factor
+            return Cut(back)
         helped = view.lasted is None or signal.since - view.began > view.lasted
-        return rule.factor if helped else rule.escalated_factor
+        if helped or signal.kind is SignalKind.TOO_HIGH:
+            return first_cut(view, signal.kind, self._settings)
+        return Cut(self._settings.escalated_factor)
 
     def _without_snapshot(self, view: RunView, signal: Signal) -> Proposal:
         if signal.kind is SignalKind.NONFINITE and view.cuts:
@@ -110,9 +110,14 @@ class GuardPolicy:
         return self._cut(view, signal, "no snapshot to go back to")
 
     def _cut(self, view: RunView, signal: Signal, why: str) -> Proposal:
-        factor = _back(view) or self._settings.factor
-        reason = f"{_seen(signal)}: cut the LR x{factor:.3g} ({why})"
-        return Proposal(Action.CUT, reason, signal, factor)
+        if (back := _back(view)) is not None:
+            cut = Cut(back)
+        elif signal.kind is SignalKind.TOO_HIGH:
+            cut = Cut(self._settings.factor)  # the deeper one is from a state that was healthy
+        else:
+            cut = first_cut(view, signal.kind, self._settings)
+        reason = f"{_seen(signal)}: cut the LR {cut} ({why})"
+        return Proposal(Action.CUT, reason, signal, cut.factor, rule=cut.rule)
 
 
 def _back(view: RunView) -> float | None:

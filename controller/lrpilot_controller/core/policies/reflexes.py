@@ -1,6 +1,7 @@
 """What follows from a signal that is no blow-up, where a person wants more than to be told."""
 
 from lrpilot_controller.core.model import Action, Experiment, Proposal, Signal, SignalKind
+from lrpilot_controller.core.policies.tuned import first_cut
 from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.core.settings import GuardSettings, Reaction
 from lrpilot_controller.core.swings import swing_as_before
@@ -34,8 +35,9 @@ def reflex(view: RunView, signal: Signal, rule: GuardSettings) -> Proposal | Exp
 
 
 def _cut(view: RunView, signal: Signal, rule: GuardSettings, seen: str) -> Proposal:
-    reason = f"{seen}: cut the LR x{rule.factor:.3g} from {view.lr:.3g}"
-    return Proposal(Action.CUT, reason, signal, rule.factor)
+    cut = first_cut(view, signal.kind, rule)
+    reason = f"{seen}: cut the LR {cut} from {view.lr:.3g}"
+    return Proposal(Action.CUT, reason, signal, cut.factor, rule=cut.rule)
 
 
 def _decay(view: RunView, signal: Signal) -> Proposal | None:

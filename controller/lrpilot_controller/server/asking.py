@@ -1,0 +1,86 @@
+"""Questions of the engines, put to earlier interventions while training goes on.
+
+No decision waits here: a question is asked long before the signal that it is about, and its answer
+is recorded when it comes, as an input like any other.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from lrpilot_controller.core.events import Answered, Asked, SessionOpened
+from lrpilot_controller.core.model import Attempt, Question
+from lrpilot_controller.errors import LRPilotError
+from lrpilot_controller.journal.base import Record, RunKey
+from lrpilot_controller.server.runs import Runs
+
+log = logging.getLogger(__name__)
+
+DEADLINE_S = 10.0
+"""Longer than Optuna needs to load; a sampler that takes longer hangs."""
+
+
+class Advisor(Protocol):
+    """Remembers what interventions did. Called by the event loop."""
+
+    def advise(self, run: RunKey, attempt: Attempt, question: Question) -> "Future[Answered]":
+        """What earlier interventions of the project say to a question.
+
+        Returns at once; the future may fail, and may be cancelled.
+        """
+        ...
+
+
+class Asking:
+    """Puts the open questions of runs with a session to an advisor.
+
+    Args:
+        advisor: answers them.
+        runs: whose questions they are.
+    """
+
+    def __init__(self, advisor: Advisor, runs: Runs) -> None:
+        self._advisor = advisor
+        self._runs = runs
+        self._under_way: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def record(self, run: RunKey, records: Sequence[Record]) -> None:
+        """These records were journaled: asks what is open now. Returns at once."""
+        if any(isinstance(record.event, Asked | SessionOpened) for record in records):
+            # Its engine is fed after this.
+            asyncio.get_running_loop().call_soon(self._ask, run)
+
+    def _ask(self, key: RunKey) -> None:
+        attempt, questions = self._runs.questions(key)
+        if attempt is None:
+            return
+        for question in questions:
+            name = attempt.id, question.id
+            if name not in self._under_way:
+                self._under_way.add(name)
+                task = asyncio.create_task(self._one(key, attempt, question))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, key: RunKey, attempt: Attempt, question: Question) -> None:
+        try:
+            answer = await self._answer(key, attempt, question)
+            await self._runs.answer(key, answer)
+        except LRPilotError as error:
+            log.info("run %s: question %d is not answered: %s", key, question.id, error)
+        finally:
+            self._under_way.discard((attempt.id, question.id))
+
+    async def _answer(self, key: RunKey, attempt: Attempt, question: Question) -> Answered:
+        try:
+            future = asyncio.wrap_future(self._advisor.advise(key, attempt, question))
+            return await asyncio.wait_for(future, DEADLINE_S)
+        except TimeoutError:
+            reason = f"it did not come within {DEADLINE_S:g} s"
+        except Exception as error:
+            # Whatever is wrong with the memory of earlier interventions, the rule decides.
+            reason = str(error) or type(error).__name__
+        return Answered(attempt.id, question.id, None, f"no answer: {reason}")

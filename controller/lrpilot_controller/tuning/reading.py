@@ -1,0 +1,94 @@
+"""The trials as they are written now, for whoever only reads them."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrpilot_controller.tuning import studies
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+# Whoever asks does not wait longer than this by far.
+_LOCK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A study, or a part of one that rolled over: its trials, oldest first, and its attributes."""
+
+    trials: "Sequence[FrozenTrial]"
+    attributes: Mapping[str, Any]
+
+
+class TrialReader:
+    """The file of trials, open to read. For one thread.
+
+    Args:
+        storage: The storage directory.
+    """
+
+    def __init__(self, storage: Path) -> None:
+        self.path = storage / studies.TRIALS
+        self._storage: BaseStorage | None = None
+        self._closing = ExitStack()
+        self._inode = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the file is open as it is now, or there is none. For any thread."""
+        try:
+            inode = self.path.stat().st_ino
+        except OSError:
+            return True
+        return self._storage is not None and inode == self._inode
+
+    def open(self) -> "BaseStorage | None":
+        """The trials as they are now; None where there is no file of them."""
+        try:
+            inode = self.path.stat().st_ino
+        except FileNotFoundError:
+            self.close()
+            return None
+        if self._storage is None or inode != self._inode:
+            import optuna
+
+            self.close()
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            opened = studies.open_to_read(self.path, _LOCK_S)
+            self._closing.callback(opened.engine.dispose)
+            self._closing.callback(opened.remove_session)
+            self._inode = inode
+            self._storage = optuna.storages.get_storage(opened)
+        return self._storage
+
+    def close(self) -> None:
+        """Lets go of the file; it is opened again when needed."""
+        self._storage = None
+        self._closing.close()
+
+    def newest(self, study: str, parts: int | None = None) -> list[Part]:
+        """This study and those that it rolled over to, oldest first.
+
+        Args:
+            study: The name of the first one.
+            parts: So many of them, the newest; all where it is None.
+        """
+        storage = self.open()
+        if storage is None:
+            return []
+        there: list[int] = []
+        for part in count(1):
+            try:
+                there.append(storage.get_study_id_from_name(studies.part_of(study, part)))
+            except KeyError:
+                break
+        wanted = there if parts is None else there[-parts:]
+        return [
+            Part(storage.get_all_trials(one, deepcopy=False), storage.get_study_user_attrs(one))
+            for one in wanted
+        ]
