@@ -104,20 +104,25 @@ def test_rollbacks_that_cost_half_of_the_run_end_it(daemon: Daemon) -> None:
     assert "budget of rollbacks is spent" in daemon.story("run")["decisions"][-1]["reason"]
 
 
-def test_a_state_of_nan_is_never_taken_for_a_good_one(daemon: Daemon) -> None:
-    """However long the trainer is kept from following the decision to roll back."""
+@pytest.mark.parametrize("late", [0, 40], ids=["in order", "its device is behind"])
+def test_a_state_of_nan_is_never_taken_for_a_good_one(daemon: Daemon, late: int) -> None:
+    """However long the trainer is kept from following the decision to roll back, and however many
+    losses of the steps before it come after it."""
     daemon.start()
     able = session_pb2.Capabilities(snapshot=True, stop=True)
     first = session_pb2.SnapshotTaken(id=1, step=0, proven=True)
-    poisoned = session_pb2.SnapshotTaken(id=2, step=60)
+    poisoned = session_pb2.SnapshotTaken(id=2, step=240)
+    losses = [0.99**k * (1 + 0.1 * (k % 3)) for k in range(240)]
     with session(daemon.address, hello("run", capabilities=able)) as line:
         line.say(session_pb2.Report(report_seq=1, before_seq=1, snapshot=first))
-        line.say(telemetry(1, [1.0, 0.9, 1.1] * 20))
-        line.say(session_pb2.Report(report_seq=2, before_seq=61, snapshot=poisoned))
-        line.say(telemetry(61, [math.nan] * 300))
-        line.say(telemetry(361, [math.nan]))  # once it is acknowledged, all else has been said
+        line.say(telemetry(1, losses[: 240 - late]))
+        line.say(session_pb2.Report(report_seq=2, before_seq=241, snapshot=poisoned))
+        if late:
+            line.say(telemetry(241 - late, losses[240 - late :]))
+        line.say(telemetry(241, [math.nan] * 300))
+        line.say(telemetry(541, [math.nan]))  # once it is acknowledged, all else has been said
         heard = [line.hear()]
-        while heard[-1].acked_seq < 361:
+        while heard[-1].acked_seq < 541:
             heard.append(line.hear())
     bodies = [message.WhichOneof("body") for message in heard]
     assert "proven" not in bodies

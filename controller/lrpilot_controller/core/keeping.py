@@ -31,9 +31,9 @@ class Keeping(Stateful):
         """Whether a snapshot waits for its proof, so that `update` has something to do."""
         return self._snapshots.pending
 
-    def update(self, worthy: bool, out: list[Output]) -> None:
-        """One more sample was seen, in a state that is worth going back to or not."""
-        self._tell(self._snapshots.update(worthy), out)
+    def update(self, step: int, worthy: bool, out: list[Output]) -> None:
+        """The loss of a step was seen, in a state that is worth going back to or not."""
+        self._tell(self._snapshots.update(step, worthy), out)
 
     def trust_before(self, step: int, out: list[Output]) -> None:
         """What went wrong began at `step`: the state before it needs no further proof."""

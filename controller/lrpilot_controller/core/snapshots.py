@@ -49,9 +49,13 @@ class Snapshots(Stateful):
         """Whether one waits for its proof."""
         return self._pending is not None
 
-    def update(self, healthy: bool) -> int | None:
-        """One more sample was seen; the id of the snapshot that it proves, if it does."""
-        if self._pending is None:
+    def update(self, step: int, healthy: bool) -> int | None:
+        """The loss of one more `step` was seen; the id of the snapshot that it proves, if it does.
+
+        A loss of a step before it, which proves nothing, may come after it: from a device that is
+        behind, or on a line that keeps no order.
+        """
+        if self._pending is None or step < self._pending.step:
             return None
         self._healthy = self._healthy + 1 if healthy else 0
         return self._prove() if self._healthy >= self._proof_steps else None

@@ -111,7 +111,7 @@ class Watch(Stateful):
         if view.in_flight is not None:
             return
         if self._keeping.waits:
-            self._keeping.update(self._worthy(loss), out)
+            self._keeping.update(step, self._worthy(loss), out)
         if self._unresolved is not None:
             self._look_again(step, self._healthy(loss), out)
         if self._on_trial is not None and step >= self._on_trial:

@@ -12,8 +12,10 @@ def snapshot(number: int) -> Snapshot:
     return Snapshot(number, 10 * number, {"name": {"number": number}})
 
 
-def feed(snapshots: Snapshots, healthy: Sequence[bool]) -> list[int]:
-    return [found for h in healthy if (found := snapshots.update(h)) is not None]
+def feed(snapshots: Snapshots, healthy: Sequence[bool], first: int = 1000) -> list[int]:
+    """The snapshots that the losses from step `first` on prove."""
+    found = (snapshots.update(step, h) for step, h in enumerate(healthy, first))
+    return [one for one in found if one is not None]
 
 
 def test_the_start_state_is_proven_by_definition() -> None:
@@ -36,9 +38,11 @@ def test_another_one_needs_healthy_samples_without_a_break() -> None:
 
 def test_samples_before_it_prove_nothing() -> None:
     snapshots = Snapshots(proof_steps=3)
-    feed(snapshots, [True] * 9)
+    feed(snapshots, [True] * 9, first=1)
     snapshots.taken(snapshot(1), proven=False)
-    assert feed(snapshots, [True, True]) == []
+    assert feed(snapshots, [True] * 9, first=1) == [], "they came late"
+    assert feed(snapshots, [True, True], first=10) == []
+    assert feed(snapshots, [True], first=12) == [1]
 
 
 def test_a_newer_one_starts_anew() -> None:
@@ -72,7 +76,7 @@ def test_only_what_was_healthy_long_enough_is_ever_proven(
                 snapshots.taken(snapshot(number), proven=False)
             case bool():
                 run = run + 1 if event else 0
-                found = snapshots.update(event)
+                found = snapshots.update(10 * number, event)
                 if found is not None:
                     assert run >= 4
                     assert found == number
