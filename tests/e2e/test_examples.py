@@ -1,4 +1,4 @@
-"""The demo and every example, run as a user would, against the daemon that they start."""
+"""The demo and every example, run as a user would, against the daemon that they start or find."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.daemon import cli, environment, until
+from support.daemon import COMMAND, cli, environment, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEMO = ("-m", "lrpilot.demo")
@@ -25,6 +25,7 @@ class Home:
         self.environment = environment(
             XDG_STATE_HOME=folder / "state", XDG_RUNTIME_DIR=folder / "run", OMP_NUM_THREADS="1"
         )
+        self._daemon: subprocess.Popen[bytes] | None = None
 
     def python(self, *arguments: str | Path, **changes: str) -> "subprocess.CompletedProcess[str]":
         """Run a script to its end; what it prints goes to no terminal."""
@@ -37,8 +38,20 @@ class Home:
             timeout=200,
         )
 
+    def start_daemon(self) -> None:
+        """Have one at work, however long a busy machine takes: a run waits ten seconds for it."""
+        self._daemon = subprocess.Popen(
+            [*COMMAND, "serve", "--linger", "60"], env=self.environment, stderr=subprocess.DEVNULL
+        )
+        sockets = Path(self.environment["XDG_RUNTIME_DIR"]) / "lrpilot"
+        until(lambda: any(sockets.glob("*.sock")), timeout_s=120, what="the daemon")
+
     def end_daemon(self) -> None:
         """End the daemon that was started here, if one was."""
+        if self._daemon is not None:
+            self._daemon.terminate()
+            self._daemon.wait(30)
+            return
         lock = self.storage / "daemon.lock"
         if not lock.exists():
             return
@@ -61,6 +74,13 @@ def home(folder: Path) -> Iterator[Home]:
     one = Home(folder)
     yield one
     one.end_daemon()
+
+
+@pytest.fixture
+def served(home: Home) -> Home:
+    """One whose daemon is at work: for what a run does under it."""
+    home.start_daemon()
+    return home
 
 
 def test_the_demo_tells_its_story(home: Home) -> None:
@@ -118,8 +138,8 @@ def test_the_demo_names_what_is_not_installed(home: Home, missing: str) -> None:
     assert done.stderr.splitlines() == [line]
 
 
-def test_the_raw_example(home: Home) -> None:
-    done = home.python(EXAMPLES / "raw_loop.py")
+def test_the_raw_example(served: Home) -> None:
+    done = served.python(EXAMPLES / "raw_loop.py")
     assert done.returncode == 0, done.stderr
     alone, guarded, *decisions = done.stdout.splitlines()
     assert re.match(r"mode='off': last loss nan, ", alone)
@@ -131,8 +151,8 @@ def test_the_raw_example(home: Home) -> None:
     "name", ["mixed_precision", "compiled_step", "two_optimizers", "scheduler_object"]
 )
 @pytest.mark.slow
-def test_the_examples_of_other_raw_loops(home: Home, name: str) -> None:
-    done = home.python(EXAMPLES / f"{name}.py")
+def test_the_examples_of_other_raw_loops(served: Home, name: str) -> None:
+    done = served.python(EXAMPLES / f"{name}.py")
     assert done.returncode == 0, done.stderr
     alone, guarded, *decisions = done.stdout.splitlines()
     assert re.match(r"mode='off': last loss nan, ", alone)
@@ -140,9 +160,9 @@ def test_the_examples_of_other_raw_loops(home: Home, name: str) -> None:
     assert any(re.search(r"step \d+: rollback, LR \S+ -> ", line) for line in decisions)
 
 
-def test_the_lightning_example(home: Home) -> None:
+def test_the_lightning_example(served: Home) -> None:
     pytest.importorskip("pytorch_lightning")
-    done = home.python(EXAMPLES / "lightning_digits.py")
+    done = served.python(EXAMPLES / "lightning_digits.py")
     assert done.returncode == 0, done.stderr
     alone, guarded, *decisions = done.stdout.splitlines()
     assert re.match(r"alone: \d+ epochs, val_loss nan", alone)
@@ -152,9 +172,9 @@ def test_the_lightning_example(home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_of_manual_optimization(home: Home) -> None:
+def test_the_example_of_manual_optimization(served: Home) -> None:
     pytest.importorskip("pytorch_lightning")
-    done = home.python(EXAMPLES / "lightning_manual.py")
+    done = served.python(EXAMPLES / "lightning_manual.py")
     assert done.returncode == 0, done.stderr
     alone, searched, found = done.stdout.splitlines()
     assert _percent(alone) < 60
@@ -164,8 +184,8 @@ def test_the_example_of_manual_optimization(home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_the_accelerate_example(home: Home) -> None:
-    done = home.python(EXAMPLES / "accelerate_digits.py")
+def test_the_accelerate_example(served: Home) -> None:
+    done = served.python(EXAMPLES / "accelerate_digits.py")
     assert done.returncode == 0, done.stderr
     alone, guarded, *decisions = done.stdout.splitlines()
     assert re.match(r"mode='off': last loss nan, ", alone)
@@ -174,8 +194,8 @@ def test_the_accelerate_example(home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_the_hugging_face_example(home: Home) -> None:
-    done = home.python(EXAMPLES / "huggingface_text.py")
+def test_the_hugging_face_example(served: Home) -> None:
+    done = served.python(EXAMPLES / "huggingface_text.py")
     assert done.returncode == 0, done.stderr
     losses = re.findall(r"held-out loss (\S+) per character", done.stdout)
     alone, searched = map(float, losses)
@@ -186,9 +206,9 @@ def test_the_hugging_face_example(home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_with_two_ranks(home: Home) -> None:
+def test_the_example_with_two_ranks(served: Home) -> None:
     pytest.importorskip("pytorch_lightning")
-    done = home.python(EXAMPLES / "lightning_ddp.py")
+    done = served.python(EXAMPLES / "lightning_ddp.py")
     assert done.returncode == 0, done.stderr
     told = sorted(line for line in done.stdout.splitlines() if "rank" in line)
     assert len(told) == 4
@@ -198,8 +218,8 @@ def test_the_example_with_two_ranks(home: Home) -> None:
     assert _percent(first) > 85
 
 
-def test_the_search_example(home: Home) -> None:
-    done = home.python(EXAMPLES / "find_lr.py")
+def test_the_search_example(served: Home) -> None:
+    done = served.python(EXAMPLES / "find_lr.py")
     assert done.returncode == 0, done.stderr
     line = r"^base LR (\S+) +(alone|searched) *: held-out loss (\S+) "
     told = re.findall(line, done.stdout, re.M)
