@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("torch", "pytorch-lightning", "grpcio", "protobuf")
+PACKAGES = ("torch", "pytorch-lightning", "grpcio", "protobuf", "h2")
 # What is laid over the environment at hand: small, and without further dependencies there.
-SMALL = ("pytorch-lightning", "grpcio", "protobuf")
+SMALL = ("pytorch-lightning", "grpcio", "protobuf", "h2")
 PYTHONS = tuple(f"3.{minor}" for minor in range(11, 16))
 FREE_GIB = 15  # torch's builds with CUDA take up to ten
 LIMIT_S = 1500
@@ -113,7 +113,8 @@ def floors() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     found = {}
-    for requirement in [*project["dependencies"], *extras["torch"], *extras["lightning"]]:
+    listed = [extras[name] for name in ("controller", "torch", "lightning")]
+    for requirement in [*project["dependencies"], *(one for extra in listed for one in extra)]:
         if match := re.match(r"([\w-]+)>=([\d.]+)", requirement):
             found[match[1]] = match[2]
     return {name: found[name] for name in PACKAGES}

@@ -22,17 +22,16 @@ from typing import Any
 import grpc
 from tests.benchmarks._report import percentile
 
-from lrpilot.client.session import OPTIONS
 from lrpilot.client.timing import EAGER_S, Pace
 from lrpilot.snapshots import DEFAULT_INTERVAL
 from lrpilot_proto.v1 import model_pb2, session_pb2, session_pb2_grpc
 
 RATE = 100.0  # steps per second of a job
 LR = 0.1
+# A channel of its own for each of them, as each job would have.
+OPTIONS = (("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
 HORIZON = 8192  # length of the loss curves, which then go round at their flat end
 CURVES = 8
-# What the client's own CPU time per flush is, about; it enters into the pace of flushes.
-FLUSH_COST_S = 100e-6
 OPENINGS_PER_S = 100
 OPENINGS_AT_ONCE = 32
 OPENING_S = 60.0  # for all: a daemon that needs longer has too much to do
@@ -110,7 +109,6 @@ class Job:
         self._proven = 0
         self._next_snapshot = 0
         self._reports: list[tuple[int, Any]] = []  # that wait for a flush, each before its step
-        self._relaxed = False
         self._sent: deque[tuple[int, float]] = deque()
         self._pace = Pace()
 
@@ -147,7 +145,7 @@ class Job:
             may = self._proven == self._snapshots
             if may and done >= self._next_snapshot:
                 self._take_snapshot(max(self._step, self._next_snapshot))
-            wait = self._pace.due(now, urgent=bool(self._reports) and not self._relaxed)
+            wait = self._pace.due(now, urgent=False)
             if wait <= 0:
                 await self._flush(call, done)
             elif may:
@@ -163,14 +161,14 @@ class Job:
         self._reports.append((step, snapshot(self._snapshots, step)))
 
     async def _flush(self, call: Any, done: int) -> None:
-        now, before = time.monotonic(), self._step
+        now = time.monotonic()
         for step, report in self._reports:
             await self._send(call, step, now)
             await call.write(report)
             self._fleet.sent += 1
         self._reports.clear()
         await self._send(call, done, now)
-        self._pace.flushed(now, self._step - before, FLUSH_COST_S)
+        self._pace.flushed(now)
 
     async def _send(self, call: Any, done: int, now: float) -> None:
         count = done - self._step
@@ -188,7 +186,7 @@ class Job:
         while (message := await call.read()) is not grpc.aio.EOF:
             now = time.monotonic()
             self._pace.asked(message.flush_ms)
-            self._relaxed, self._fleet.flush_ms = message.flush_ms > 0, message.flush_ms
+            self._fleet.flush_ms = message.flush_ms
             while self._sent and self._sent[0][0] <= message.acked_seq:
                 self._fleet.latencies.append(now - self._sent.popleft()[1])
             body = message.WhichOneof("body")

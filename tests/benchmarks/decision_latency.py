@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from tests.benchmarks._fleet import FleetProcess, batch, descents, hello, pinned, snapshot
+from tests.benchmarks._fleet import OPTIONS, FleetProcess, batch, descents, hello, pinned, snapshot
 from tests.benchmarks._report import percentile, save, table
 
-from lrpilot.client.session import OPTIONS
 from lrpilot_proto.v1 import session_pb2_grpc
 from support.daemon import Daemon
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from tests.benchmarks._fleet import batch, cpu_seconds, hello, memory_mib, pinned
+from tests.benchmarks._fleet import OPTIONS, batch, cpu_seconds, hello, memory_mib, pinned
 from tests.benchmarks._report import middle, save, table
 
-from lrpilot.client.session import OPTIONS
 from lrpilot_proto.v1 import session_pb2_grpc
 from support.daemon import Daemon, cli
 

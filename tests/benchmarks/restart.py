@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from tests.benchmarks._fleet import hello, memory_mib
+from tests.benchmarks._fleet import OPTIONS, hello, memory_mib
 from tests.benchmarks._report import middle, save, table
 
-from lrpilot.client.session import OPTIONS
 from lrpilot_controller.config import Config
 from lrpilot_controller.core.events import Configured, Event, SaidGoodbye, Samples, SessionOpened
 from lrpilot_controller.journal import JournalWriter, MemoryJournal, RunKey, SqlJournal

@@ -1,6 +1,6 @@
 """The line to the daemon: one background thread, so that training never waits for it.
 
-Importing this package imports neither grpc nor torch: grpc comes in with the thread that uses it.
+Nothing here imports grpc or torch.
 """
 
 from lrpilot.client.agent import Agent

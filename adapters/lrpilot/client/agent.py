@@ -10,9 +10,10 @@ from lrpilot.client import forks, notices
 from lrpilot.client.base import Item, Message, Status
 from lrpilot.client.bell import Bell
 from lrpilot.client.buffer import CAPACITY, Outbox
+from lrpilot.client.call import Ended, Ready
 from lrpilot.client.conversation import Conversation, End, Memory
 from lrpilot.client.discovery import Finder, Finding
-from lrpilot.client.session import Link, Ready, hush_grpc
+from lrpilot.client.session import Link
 from lrpilot.client.timing import Backoff
 from lrpilot_proto.access import Unreachable
 from lrpilot_proto.v1 import session_pb2
@@ -23,11 +24,11 @@ JOIN_SLACK_S = 0.2
 
 
 class Agent:
-    """Implements `Transport` with one daemon thread and sync grpc.
+    """Implements `Transport` with one daemon thread.
 
     The training thread appends to deques and reads `inbox`; all other work is the agent thread's,
-    which alone writes the state, so that there is no lock. Threads of grpc only hand it events.
-    Whatever goes wrong here, training goes on. One agent serves one attempt.
+    which alone writes the state, so that there is no lock. Whatever goes wrong here, training
+    goes on. One agent serves one attempt.
     """
 
     def __init__(
@@ -69,8 +70,12 @@ class Agent:
         """Begin to look for the daemon; returns at once."""
         if self._thread is not None or os.getpid() != self._pid:
             return
-        notices.warn_of_fork_support()
-        hush_grpc()
+        try:
+            self._bell.hang()
+        except OSError as error:  # this process can open no more files
+            self._refuse(repr(error))
+            self._voice.broken(error)
+            return
         self._live = True
         self._thread = threading.Thread(target=self._run, name="lrpilot-agent", daemon=True)
         forks.remember(self)
@@ -120,12 +125,12 @@ class Agent:
     def report(self, report: session_pb2.Report) -> None:
         """Hand in a report: numbered here, sent at once, never dropped.
 
-        A snapshot is no news that a busy daemon must have now; it goes with the next flush.
+        A snapshot is no news that anybody must have now; it goes with the next flush.
         """
         if self._refused is not None or os.getpid() != self._pid:
             return
         self._outbox.add_report(report)
-        if not (self._bell.relaxed and report.HasField("snapshot")):
+        if not report.HasField("snapshot"):
             self.urgent()
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -136,14 +141,17 @@ class Agent:
             self._bell.deadline = time.monotonic() + timeout_s
             self._bell.ring()
         self._thread.join(timeout_s + JOIN_SLACK_S)
+        if not self._thread.is_alive():
+            self._bell.take_down()
         forks.forget(self)
 
     def disarm(self) -> None:
-        """In a forked child: do nothing, ever again. The inherited channel is left as it is."""
+        """In a forked child: do nothing, ever again, and hold nothing open."""
         self._live = self._ready = False
         self._append = deque[Item](maxlen=0).append
         self._memory.connected = False
         self.inbox = deque()
+        self._bell.abandon()
         if self._link is not None:
             self._link.abandon()
 
@@ -168,7 +176,7 @@ class Agent:
     def _run(self) -> None:
         try:
             self._supervise()
-        except Exception as error:  # a bug, or no grpc
+        except Exception as error:  # a bug
             self._refuse(f"internal error: {error!r}")
             self._voice.broken(error)
         finally:
@@ -185,8 +193,6 @@ class Agent:
         while not self._over():
             try:
                 end, why = self._attempt()
-            except ImportError:
-                raise
             except Exception as error:  # no more threads or files: a later try may succeed
                 notices.log.debug("LRPilot: a session failed", exc_info=True)
                 end, why = End.LOST, repr(error)
@@ -245,22 +251,22 @@ class Agent:
         try:
             if finding is Finding.ABSENT:
                 raise Unreachable(self._finder.why)
-            link = Link(self._finder.address, self._bell.deliver, self._finder.access)
+            self._link = link = Link(self._finder.address, self._finder.access)
+            self._bell.watch(link)
         except Unreachable as error:
             self._ready = False
             self._settled.set()
             return str(error)
-        self._link = link
-        try:
-            deadline = time.monotonic() + CONNECT_LIMIT_S
-            while (left := deadline - time.monotonic()) > 0 and not self._over():
-                self._bell.pause(left)
-                if any(isinstance(event, Ready) for event in self._bell.take(link)):
+        deadline = time.monotonic() + CONNECT_LIMIT_S
+        while (left := deadline - time.monotonic()) > 0 and not self._over():
+            self._bell.pause(left)
+            for event in link.take():
+                if isinstance(event, Ready):
                     self._ready = True
                     self._settled.set()
                     return None
-        finally:
-            link.settled()
+                if isinstance(event, Ended):
+                    return event.words
         return f"{self._finder.address} accepts connections but does not answer"
 
     def _rest(self, seconds: float) -> None:
@@ -295,4 +301,5 @@ class Agent:
     def _drop_link(self) -> None:
         link, self._link = self._link, None
         if link is not None:
+            self._bell.watch(None)
             link.close()

@@ -1,66 +1,96 @@
 """How the agent thread waits, and how others wake it."""
 
 import contextlib
-import queue
+import os
+import selectors
+import socket
 import time
-from collections import deque
 
-from lrpilot.client.session import Event, Link, Received
+from lrpilot.client.session import Link
+
+# Not epoll: a child of the process would share it.
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Bell:
-    """A wake-up without a lock that the training thread could wait for, and the events it tells of.
+    """A wake-up without a lock that the training thread could wait for.
 
     Attributes:
         urgent: a flush is wanted now; also keeps a loop of urgent calls from piling up wake-ups.
         deadline: when close() stops waiting; None while the agent is to go on.
-        acks_ring: acknowledgements matter at once, not at the next tick.
-        relaxed: the daemon is busy, and asked for fewer flushes.
     """
 
     def __init__(self) -> None:
         self.urgent = False
         self.deadline: float | None = None
-        self.acks_ring = False
-        self.relaxed = False
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._events: deque[tuple[Link, Event]] = deque()
+        self._ear: socket.socket | None = None
+        self._mouth: socket.socket | None = None
+        self._selector = Selector()
+        self._link: Link | None = None
+        self._watched = READ
+
+    def hang(self) -> None:
+        """From now on it can ring."""
+        self._ear, self._mouth = socket.socketpair()
+        for one in (self._ear, self._mouth):
+            one.setblocking(False)
+        self._selector.register(self._ear, READ)
+
+    def take_down(self) -> None:
+        """It rings no more.
+
+        To be called by those who ring it: else the file descriptor could be another file's by the
+        time that it is written to.
+        """
+        for one in (self._ear, self._mouth):
+            if one is not None:
+                one.close()
+        self._ear = self._mouth = None
 
     def ring(self) -> None:
         """Wake the agent."""
-        self._wake.put(None)
+        if self._mouth is not None:
+            with contextlib.suppress(OSError):  # it is full of wake-ups
+                self._mouth.send(b"!")
 
     def hurry(self) -> None:
         """Wake the agent for a flush."""
         if not self.urgent:
             self.urgent = True
-            self._wake.put(None)
+            self.ring()
 
-    def deliver(self, link: Link, event: Event) -> None:
-        """Called by threads of grpc. A mere acknowledgement can wait for the next tick."""
-        self._events.append((link, event))
-        if (
-            not isinstance(event, Received)
-            or self.acks_ring
-            or self.deadline is not None
-            or event.message.WhichOneof("body") is not None
-        ):
-            self._wake.put(None)
-
-    def take(self, link: Link) -> list[Event]:
-        """What happened on `link`; events of another one, which was cut, are forgotten."""
-        events = []
-        while self._events:
-            origin, event = self._events.popleft()
-            if origin is link:
-                events.append(event)
-        return events
+    def watch(self, link: Link | None) -> None:
+        """Wake up for what happens on `link` too, and on no other."""
+        if self._link is not None:
+            self._selector.unregister(self._link)
+        self._link, self._watched = link, READ
+        if link is not None:
+            self._selector.register(link, READ)
 
     def pause(self, seconds: float) -> None:
-        """Wait for a wake-up or the time, never beyond the deadline."""
+        """Send what is to be sent; wait for a wake-up or the time, never beyond the deadline."""
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - time.monotonic())
-        with contextlib.suppress(queue.Empty):
-            self._wake.get(timeout=max(0.0, seconds))
-            while True:
-                self._wake.get_nowait()
+        link = self._link
+        if link is not None:
+            link.flush()
+            if link.over:
+                return
+            wanted = READ | WRITE if link.unwritten else READ
+            if wanted != self._watched:
+                self._selector.modify(link, wanted)
+                self._watched = wanted
+            if link.unread:
+                seconds = 0.0
+        self._selector.select(max(0.0, seconds))
+        assert self._ear is not None
+        with contextlib.suppress(BlockingIOError):
+            self._ear.recv(4096)
+
+    def abandon(self) -> None:
+        """In a forked child: wake nobody, whose thread is the parent's."""
+        for one in (self._ear, self._mouth):
+            if one is not None:
+                os.close(one.detach())
+        self._ear = self._mouth = None

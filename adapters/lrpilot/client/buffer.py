@@ -193,13 +193,13 @@ class Outbox:
         self._unacked = kept
         self._cursor = sent
 
-    def take(self) -> tuple[session_pb2.TrainerMessage, int] | None:
-        """The next message to send and how many items it carries; None: nothing can go now."""
+    def take(self) -> session_pb2.TrainerMessage | None:
+        """The next message to send; None: nothing can go now."""
         while self._cursor < len(self._unacked) or self._gather():
             entry = self._unacked[self._cursor]
             if not isinstance(entry, _Batch):
                 self._cursor += 1
-                return session_pb2.TrainerMessage(report=entry), 0
+                return session_pb2.TrainerMessage(report=entry)
             try:
                 telemetry = _pack(entry.items, self._dropped)
             except (TypeError, ValueError, OverflowError):
@@ -209,7 +209,7 @@ class Outbox:
                 del self._unacked[self._cursor]
                 continue
             self._cursor += 1
-            return session_pb2.TrainerMessage(telemetry=telemetry), len(entry.items)
+            return session_pb2.TrainerMessage(telemetry=telemetry)
         return None
 
     def _gather(self) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from lrpilot.client.base import Forgotten, Message
 from lrpilot.client.bell import Bell
 from lrpilot.client.buffer import ConfusedError, Outbox
-from lrpilot.client.session import Ended, Event, Link, Received
+from lrpilot.client.call import Ended, Event, Received
+from lrpilot.client.session import Link
 from lrpilot.client.timing import Pace, Watchdog
 from lrpilot_proto.v1 import session_pb2
 
@@ -82,6 +83,7 @@ class Conversation:
         self._pace = Pace()
         self._welcome = Watchdog(WELCOME_LIMIT_S)
         self._acks = Watchdog(ACK_LIMIT_S)
+        self._rest_waits = False  # for acknowledgements; it goes as soon as they are there
         self._stale: int | None = None  # a generation of the past that spoke in this session
 
     def hold(
@@ -95,7 +97,7 @@ class Conversation:
         self._link.open(hello)
         self._welcome.expect(time.monotonic())
         while True:
-            for event in self._bell.take(self._link):
+            for event in self._link.take():
                 if (end := self._hear(event)) is not None:
                     return end
             if over() or (self._bell.deadline is not None and self._outbox.empty):
@@ -159,7 +161,6 @@ class Conversation:
                 f"came is {memory.last_decision}"
             )
         self._pace.asked(message.flush_ms)
-        self._bell.relaxed = message.flush_ms > 0
         body = message.WhichOneof("body")
         welcome = body == "welcome" and not memory.connected
         forgot = welcome and self._outbox.forgotten(message.acked_seq, message.acked_report)
@@ -195,13 +196,10 @@ class Conversation:
         if self._pace.due(now, self._hurried()) > 0:
             return
         self._bell.urgent = False
-        before = time.thread_time()
-        count = 0
         while (message := self._outbox.take()) is not None:
-            self._link.send(message[0])
-            count += message[1]
-        self._pace.flushed(now, count, time.thread_time() - before)
-        self._bell.acks_ring = self._outbox.blocked
+            self._link.send(message)
+        self._rest_waits = self._outbox.blocked
+        self._pace.flushed(now)
         if self._outbox.awaiting:
             self._acks.expect(now)
 
@@ -211,14 +209,14 @@ class Conversation:
         return min(max(self._pace.due(now, self._hurried()), 0.001), IDLE_S)
 
     def _hurried(self) -> bool:
-        return self._bell.urgent or self._bell.acks_ring or self._bell.deadline is not None
+        return self._bell.urgent or self._rest_waits or self._bell.deadline is not None
 
     def _say_goodbye(self) -> tuple[End, str]:
         """Let the daemon see an orderly end of the stream; a hang-up would do as well."""
         self._link.finish()
         until = min(time.monotonic() + GOODBYE_S, self._bell.deadline or 0.0)
         while self._outbox.empty and (left := until - time.monotonic()) > 0:
-            if any(isinstance(event, Ended) for event in self._bell.take(self._link)):
+            if any(isinstance(event, Ended) for event in self._link.take()):
                 break
             self._bell.pause(left)
         return End.CLOSED, ""

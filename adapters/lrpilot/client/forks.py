@@ -1,18 +1,10 @@
 """What happens to the agents of a process when it forks and when it ends."""
 
 import atexit
-import logging
 import os
-import threading
 from typing import Protocol
 
 EXIT_DRAIN_S = 0.8
-IMPORT_WAIT_S = 2.0
-
-# Held while the agent thread imports grpc. A child forked in the middle of that would have half
-# of the module, and a lock on the rest that nobody releases.
-importing = threading.Lock()
-_fork_holds_importing = False
 
 
 class _Agent(Protocol):
@@ -21,7 +13,7 @@ class _Agent(Protocol):
 
 
 _living: "set[_Agent]" = set()
-# In a child: agents of the parent. Their channels must never be closed or collected there.
+# In a child: agents of the parent. What they hold must never be closed or collected there.
 _inherited: "list[_Agent]" = []
 
 
@@ -35,21 +27,7 @@ def forget(agent: "_Agent") -> None:
     _living.discard(agent)
 
 
-def _before_fork() -> None:
-    global _fork_holds_importing
-    if importing.acquire(timeout=IMPORT_WAIT_S):
-        _fork_holds_importing = True
-
-
-def _after_fork() -> None:
-    global _fork_holds_importing
-    if _fork_holds_importing:
-        _fork_holds_importing = False
-        importing.release()
-
-
 def _after_fork_in_child() -> None:
-    _after_fork()
     _inherited.extend(_living)
     _living.clear()
     for agent in _inherited:
@@ -61,13 +39,6 @@ def _at_exit() -> None:
         agent.close(EXIT_DRAIN_S)
 
 
-# Hooks before a fork run in reverse order. Were logging's to run first, the import that we wait for
-# would wait for the lock that logging holds.
-assert logging.root
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork,
-        after_in_child=_after_fork_in_child,
-    )
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lrpilot.client import notices, session
+from lrpilot.client import notices
 from lrpilot_proto import rendezvous
 
 try:
@@ -133,8 +133,6 @@ def _try_lock(fd: int) -> bool:
 def _environment() -> dict[str, str]:
     """Ours, with the import path made absolute: the daemon's working directory is another."""
     environment = dict(os.environ)
-    if environment.get("GRPC_VERBOSITY") == session.QUIET:
-        del environment["GRPC_VERBOSITY"]  # set for this process; a daemon may speak in its log
     if search := environment.get("PYTHONPATH"):
         entries = (os.path.abspath(entry) for entry in search.split(os.pathsep))
         environment["PYTHONPATH"] = os.pathsep.join(entries)

@@ -1,7 +1,6 @@
 """What the user is told about the daemon: each thing once, in one line."""
 
 import logging
-import os
 import time
 
 log = logging.getLogger("lrpilot")
@@ -17,17 +16,6 @@ def warn_once(key: str, text: str) -> None:
     if key not in _once:
         _once.add(key)
         log.warning("%s", text)
-
-
-def warn_of_fork_support() -> None:
-    """The setting makes every fork, so every DataLoader worker, wait for grpc's threads."""
-    value = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").strip().lower()
-    if value in ("1", "true", "yes", "on", "t", "y"):
-        warn_once(
-            "fork-support",
-            f"GRPC_ENABLE_FORK_SUPPORT={value} makes each fork (each DataLoader worker) wait up "
-            "to 5 s for LRPilot's connection: unset it",
-        )
 
 
 class Voice:
@@ -70,7 +58,7 @@ class Voice:
         log.error("LRPilot: the daemon refused this run: %s. Training goes on without it", why)
 
     def broken(self, error: Exception) -> None:
-        """A bug, or an installation without grpc."""
+        """A bug."""
         log.error("LRPilot: no connection to a daemon, training goes on without it: %r", error)
         log.debug("LRPilot: where it failed", exc_info=error)
 

@@ -5,31 +5,24 @@ Each class is told the time, so that a test needs no clock.
 
 import random
 
-FLUSH_MIN_S = 0.02
-FLUSH_MAX_S = 0.25
-URGENT_GAP_S = 0.005
+FLUSH_S = 0.25
+EAGER_FLUSH_S = 0.05
 EAGER_S = 1.0
+URGENT_GAP_S = 0.005
 # The longest that a busy daemon may ask for: more would make what it decides too late.
 ASKED_MAX_S = 5.0
-TARGET_BATCH = 50
-# What the threads of grpc cost per message, on top of what the agent can measure of itself.
-FLUSH_BASE_COST_S = 150e-6
-COST_SHARE = 0.01
 STEADY_S = 1.0
 
 
 class Pace:
     """Chooses the flush interval.
 
-    A message costs about the same whether it carries one sample or fifty, and that cost is the
-    GIL, taken from the training thread. So a flush waits until a batch is worth it, but never
-    longer than a quarter of a second, and never so often that flushes cost over 1 %. A daemon of
-    many runs may ask for more time, in which a batch grows larger; what is urgent does not wait.
+    A flush wakes two threads and evicts what the training thread had in the processor's caches: it
+    costs about as much for one sample as for a hundred. So there are four a second, however fast
+    the loop is. A daemon of many runs may ask for fewer; what is urgent does not wait.
     """
 
     def __init__(self) -> None:
-        self._rate = 0.0
-        self._cost = FLUSH_BASE_COST_S
         self._last = 0.0
         self._eager_until = 0.0
         self._asked = 0.0
@@ -37,27 +30,19 @@ class Pace:
     def opened(self, now: float) -> None:
         """A session opened: the first samples are wanted soon, they decide about the search."""
         self._eager_until = now + EAGER_S
-        self._last = now - FLUSH_MAX_S
+        self._last = now - FLUSH_S
 
     def asked(self, flush_ms: int) -> None:
         """The daemon says how many milliseconds it would like between flushes; 0: as you like."""
         self._asked = min(flush_ms / 1000, ASKED_MAX_S)
 
-    def flushed(self, now: float, items: int, cost_s: float) -> None:
-        """Learn from a flush of `items` that cost this thread `cost_s` of CPU time."""
-        rate = items / max(now - self._last, 1e-3)
-        self._rate += 0.2 * (rate - self._rate)
-        if items:
-            self._cost += 0.2 * (FLUSH_BASE_COST_S + cost_s - self._cost)
+    def flushed(self, now: float) -> None:
+        """What was there was sent."""
         self._last = now
 
     def interval(self, now: float) -> float:
         """Seconds between two flushes."""
-        dear = self._cost / COST_SHARE
-        if now < self._eager_until:
-            return max(min(max(FLUSH_MIN_S, dear), FLUSH_MAX_S), self._asked)
-        full = TARGET_BATCH / self._rate if self._rate > 0 else FLUSH_MAX_S
-        return max(min(max(FLUSH_MIN_S, dear, full), FLUSH_MAX_S), self._asked)
+        return max(EAGER_FLUSH_S if now < self._eager_until else FLUSH_S, self._asked)
 
     def due(self, now: float, urgent: bool) -> float:
         """Seconds from now until the next flush; 0 or less: flush now."""

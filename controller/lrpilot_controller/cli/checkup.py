@@ -76,7 +76,7 @@ def packages(requirements: Iterable[str] | None = None) -> Finding:
             continue
         if not wanted.specifier.contains(found, prereleases=True):
             wrong.append(f"{wanted.name} {found} is not {wanted.specifier}")
-        elif wanted.name in ("grpcio", "protobuf", "torch", "optuna"):
+        elif wanted.name in ("grpcio", "protobuf", "h2", "torch", "optuna"):
             seen.append(f"{wanted.name} {found}")
     if wrong:
         told = "; ".join(dict.fromkeys(wrong))
@@ -247,18 +247,6 @@ def environment(environ: Mapping[str, str] = os.environ) -> Finding:
         if key in VARIABLES
     ]
     return Finding(name, OK, ", ".join(shown) or "nothing set")
-
-
-def forks(environ: Mapping[str, str] = os.environ) -> Finding:
-    """What gRPC does when a data loader forks."""
-    name, value = "forks", environ.get("GRPC_ENABLE_FORK_SUPPORT", "")
-    if not value:
-        return Finding(name, OK, "GRPC_ENABLE_FORK_SUPPORT is not set")
-    says = "each fork of a data loader waits for up to 5 s"
-    if value.lower() in ("0", "false", "no"):
-        says = "a child that uses gRPC itself, as cloud data sets do, hangs"
-    told = f"GRPC_ENABLE_FORK_SUPPORT={value}: {says}"
-    return Finding(name, WRONG, told, "unset GRPC_ENABLE_FORK_SUPPORT")
 
 
 def disk_speed(storage: Path, slow_s: float = SLOW_COMMIT_S) -> Finding:

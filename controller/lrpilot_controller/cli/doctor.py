@@ -45,7 +45,6 @@ def _look(storage: Path | None) -> list[checkup.Finding]:
         checkup.python,
         checkup.packages,
         checkup.environment,
-        checkup.forks,
         lambda: checkup.directory(where),
         lambda: checkup.free_space(where),
         lambda: checkup.disk_speed(where),

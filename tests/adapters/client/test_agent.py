@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from lrpilot.client import Agent, Item, Transport
-from lrpilot.client.address import resolve
 from lrpilot.client.conversation import Conversation
-from lrpilot.client.session import Link
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
 MakeAgent = Callable[..., Agent]
@@ -382,17 +380,3 @@ def test_nobody_is_waited_for_after_a_refusal(
 
 def test_an_agent_that_was_never_started_waits_for_nobody() -> None:
     assert not Agent("127.0.0.1:1", token="t").wait(60)
-
-
-def test_a_connection_that_is_closed_at_once_writes_nothing_on_the_users_screen(
-    daemon: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """grpc watches it in a thread of its own, which failed where the channel was closed."""
-    failed = list[object]()
-    monkeypatch.setattr("threading.excepthook", failed.append)
-    daemon.boot()
-    address = resolve(daemon.address)
-    for _ in range(20):
-        Link(address, lambda _link, _event: None).close()
-    time.sleep(0.3)
-    assert failed == []

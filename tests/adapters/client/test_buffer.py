@@ -13,7 +13,7 @@ MakeItem = Callable[..., Item]
 def drain(box: Outbox) -> list[session_pb2.TrainerMessage]:
     messages = []
     while (message := box.take()) is not None:
-        messages.append(message[0])
+        messages.append(message)
     return messages
 
 

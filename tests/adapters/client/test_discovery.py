@@ -22,8 +22,7 @@ STUB = """
 import json, os, socket, sys, time
 folder, path = sys.argv[1], sys.argv[2]
 facts = {"pid": os.getpid(), "session": os.getsid(0), "cwd": os.getcwd(),
-         "fds": len(os.listdir("/dev/fd")), "path": os.environ.get("PYTHONPATH", ""),
-         "verbosity": os.environ.get("GRPC_VERBOSITY")}
+         "fds": len(os.listdir("/dev/fd")), "path": os.environ.get("PYTHONPATH", "")}
 with open(folder + "/lives", "a") as lives:
     lives.write(json.dumps(facts) + "\\n")
 print("a word in the log", file=sys.stderr, flush=True)
@@ -155,7 +154,6 @@ def test_the_daemon_is_started_detached_and_found_again(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["here", "/there"]))
-    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     with socket.socket() as ours:
         os.set_inheritable(ours.fileno(), True)
         assert Finder("auto").find() is Finding.ANSWERS
@@ -164,7 +162,6 @@ def test_the_daemon_is_started_detached_and_found_again(
     assert life["session"] == life["pid"] != os.getpid()
     assert life["cwd"] == "/"
     assert life["path"] == os.pathsep.join([str(Path("here").absolute()), "/there"])
-    assert life["verbosity"] is None
     assert life["fds"] == 4  # its three standard ones, and the one that lists them
     assert home.log.read_text() == "a word in the log\n"
     assert stat.S_IMODE(home.log.stat().st_mode) == 0o600

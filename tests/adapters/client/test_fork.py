@@ -90,29 +90,9 @@ def test_children_do_nothing_and_disturb_nothing(daemon: Any) -> None:
     daemon.boot()
     done = run(FORKS, daemon.address)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # grpc's core would speak at every fork
+    assert done.stderr == ""
     assert daemon.seqs() == list(range(1, int(done.stdout) + 1))
     assert len(daemon.lines("hello")) == 1
-
-
-def test_a_fork_while_grpc_is_imported_waits_for_it(daemon: Any) -> None:
-    daemon.boot()
-    script = """
-agent = Agent(sys.argv[1])
-agent.start()
-while "grpc" not in sys.modules:
-    pass
-pid = os.fork()
-if pid == 0:
-    signal.alarm(5)
-    import grpc.experimental  # would wait for ever on the lock of a half imported module
-    grpc.insecure_channel("localhost:1")
-    os._exit(0)
-assert os.waitpid(pid, 0)[1] == 0
-agent.close()
-"""
-    done = run(script, daemon.address)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_exit_without_close_still_delivers(daemon: Any) -> None:
@@ -134,20 +114,6 @@ agent.push(item(1))
     daemon.signal(signal.SIGCONT)
     assert done.returncode == 0
     assert "could not be delivered" in done.stderr
-
-
-def test_the_fork_support_of_grpc_is_warned_of_and_left_alone(daemon: Any) -> None:
-    daemon.boot()
-    script = """
-for _ in range(2):
-    agent = Agent(sys.argv[1])
-    agent.start()
-    agent.close()
-print(os.environ["GRPC_ENABLE_FORK_SUPPORT"])
-"""
-    done = run(script, daemon.address, GRPC_ENABLE_FORK_SUPPORT="1")
-    assert done.stdout == "1\n"
-    assert done.stderr.count("GRPC_ENABLE_FORK_SUPPORT") == 1
 
 
 def test_an_import_brings_in_neither_grpc_nor_torch(tmp_path: Path) -> None:

@@ -154,12 +154,6 @@ def test_the_environment_is_read_and_no_token_is_told(
     assert "sesame" not in found.says + found.todo
 
 
-@pytest.mark.parametrize(("value", "level"), [("", OK), ("1", WRONG), ("0", WRONG)])
-def test_what_grpc_does_at_a_fork_is_told(value: str, level: str) -> None:
-    found = checkup.forks({"GRPC_ENABLE_FORK_SUPPORT": value})
-    assert found.level == level
-
-
 def test_a_daemon_that_must_answer_and_does_not_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +190,7 @@ def test_the_command_says_what_to_do_and_its_status_says_whether_anything_is_wro
     env = environment(XDG_RUNTIME_DIR=storage.parent)
     well = cli("doctor", "--storage", storage, env=env)
     assert well.returncode == 0, well.stdout + well.stderr
-    ill = cli("doctor", "--storage", storage, env=env | {"GRPC_ENABLE_FORK_SUPPORT": "1"})
+    ill = cli("doctor", "--storage", storage, env=env | {"LRPILOT_ADDRESS": "nowhere"})
     assert ill.returncode == 1
-    assert "!! forks:" in ill.stdout
-    assert "-> unset GRPC_ENABLE_FORK_SUPPORT" in ill.stdout
+    assert "!! environment:" in ill.stdout
+    assert "-> unset it, or give unix:PATH or HOST:PORT" in ill.stdout
