@@ -25,6 +25,7 @@ COMMANDS = {
     "verdict": "say whether a decision was good or bad: later runs learn from it",
     "detect": "run the detectors on the losses of a run that you already have",
     "review": "open the Optuna dashboard on the decisions",
+    "report": "write a run's story and picture to one HTML file",
     "backup": "copy the journal and the trials, beside a running daemon",
     "token": "make, list, renew and revoke tokens, for a daemon on TCP",
     "certificate": "make a certificate for a daemon on TCP, for a first try",

@@ -78,6 +78,8 @@ def _print(links: list[Link], port: int) -> None:
 
 
 def _told(link: Link) -> str:
+    if link.number is None:
+        return f"{link.run}: picture and story, {link.outcome} at step {link.step}"
     if link.lr is not None:
         loss = "" if link.value is None else f", final loss {link.value:.4g}"
         return f"{link.run} search: LR {link.lr:.4g}, {link.outcome}{loss}"

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
@@ -31,8 +31,10 @@ from lrpilot_controller.story.model import (
 )
 from lrpilot_controller.story.searching import SearchFold, is_of_search, restored_by
 from lrpilot_controller.story.thinned import ThinnedFold, train_rows
+from lrpilot_controller.story.trend import Trend
 
 _KEPT = 100  # newest refusals and notices
+_MEANS = 100  # of the trend, at most
 
 OUTLINE = (
     *(events.SessionOpened, events.SessionLost, events.SaidGoodbye, events.Commanded),
@@ -90,6 +92,7 @@ class Fold:
     def __init__(self, run: RunKey, points: int) -> None:
         self._run = run
         self._curve = Curve(points)
+        self._trend = Trend(_MEANS)
         self._attempts: dict[str, _Attempt] = {}
         self._current = ""
         self._mode: Mode | None = None
@@ -117,7 +120,7 @@ class Fold:
             case events.Samples():
                 self._samples(event)
             case events.Thinned():
-                self._left(event)
+                self._thin(event)
             case events.SessionOpened(attempt):
                 self._opened(attempt)
             case events.SessionLost(attempt) if attempt == self._current:
@@ -179,6 +182,8 @@ class Fold:
             searches=tuple(self._searches.results),
             progress=self._searches.progress,
             loss=self._loss,
+            trend=self._means(),
+            undone=tuple(span for a in self._attempts.values() for span in a.undone),
         )
 
     def _attempt(self, name: str) -> _Attempt:
@@ -229,6 +234,10 @@ class Fold:
             lambda i: next(iter(lrs(i)), math.nan),
             lambda i: samples.program[train[i]] != 0,
         )
+        own = [i for i in train if not samples.program[i]] if any(samples.program) else train
+        self._trend.extend(
+            attempt.index, [samples.step[i] for i in own], [samples.loss[i] for i in own]
+        )
         self._received += len(train)
         self._loss = samples.loss[train[-1]]
         if self._alive(samples.attempt):
@@ -236,7 +245,7 @@ class Fold:
             self._step = max(self._step, last + 1)
             self._apply(last, lrs(-1))
 
-    def _left(self, thinned: events.Thinned) -> None:
+    def _thin(self, thinned: events.Thinned) -> None:
         """What is left of samples that were received; the newest of them always is."""
         attempt = self._attempt(thinned.attempt)
         attempt.dropped = max(attempt.dropped, thinned.rows.dropped)
@@ -246,6 +255,8 @@ class Fold:
         span = thinned.next_seq - thinned.first_seq
         train = train_rows(thinned, attempt.index)
         self._curve.extend_thinned(span, train)
+        own = [row for row in train if not row.probe]
+        self._trend.extend(attempt.index, [r.step for r in own], [r.loss for r in own])
         self._loss = train[-1].loss if train else self._loss
         if self._alive(thinned.attempt) and train:
             self._step = max(self._step, train[-1].step + 1)
@@ -319,7 +330,8 @@ class Fold:
             return RunState.FROZEN
         return RunState.PROBATION if self._on_probation else RunState.TRACKING
 
-    def _points(self) -> tuple[Point, ...]:
+    def _left(self) -> Callable[[int, int], bool]:
+        """Whether the run went back behind a step of an attempt."""
         attempts = sorted(self._attempts.values(), key=attrgetter("index"))
         # A step is abandoned from where any later attempt resumed.
         ends = [math.inf] * len(attempts)
@@ -330,6 +342,20 @@ class Fold:
             undone = attempts[attempt].undone
             return step >= ends[attempt] or any(a <= step < b for a, b in undone)
 
+        return left
+
+    def _means(self) -> tuple[tuple[float, float], ...]:
+        left = self._left()
+        undone = {attempt.index: attempt.undone for attempt in self._attempts.values()}
+        return tuple(
+            ((mean.first + mean.last) / 2, mean.value)
+            for mean in self._trend.means()
+            if not left(mean.attempt, mean.last)
+            and not any(a <= mean.last and mean.first < b for a, b in undone[mean.attempt])
+        )
+
+    def _points(self) -> tuple[Point, ...]:
+        left = self._left()
         return tuple(
             Point(s.step, s.loss, s.lr, s.probe or left(s.attempt, s.step))
             for s in self._curve.samples()

@@ -166,6 +166,8 @@ class Story:
         refusals: The newest 100.
         notices: The newest 100.
         points: A thinned loss curve, in order of arrival; extremes survive the thinning.
+        trend: Step and mean loss of stretches of training: no program's steps, and none undone.
+        undone: The steps [from, to) that rollbacks undid, attempt by attempt.
         searches: What each search ended with, in order.
         progress: Of the search under way; None while there is none.
         commands: What people asked; the newest 100.
@@ -192,6 +194,8 @@ class Story:
     commands: tuple[Command, ...] = ()
     thinned: Thinning | None = None
     loss: float | None = None
+    trend: tuple[tuple[float, float], ...] = ()
+    undone: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """`show --json`: strict JSON values; NaN and the infinities are strings."""

@@ -29,7 +29,7 @@ from lrpilot_controller.core.model import (
     Verdict,
 )
 from lrpilot_controller.core.probation import DECAY
-from lrpilot_controller.journal.base import Journal, Record, RunKey
+from lrpilot_controller.journal.base import Journal, Reader, Record, RunKey
 from lrpilot_controller.tuning.entries import thinned
 
 CHANGING = (Action.CUT, Action.ROLLBACK, Action.STOP)
@@ -50,7 +50,17 @@ _KINDS = (
     OutcomeMeasured,
     Commanded,
 )
-_NEWS = (SessionOpened, SaidGoodbye, Resolved, ReceiptArrived, OutcomeMeasured, SearchEnded)
+NEWS = (
+    SessionOpened,
+    SessionLost,
+    Decided,
+    Commanded,
+    SaidGoodbye,
+    Resolved,
+    ReceiptArrived,
+    OutcomeMeasured,
+    SearchEnded,
+)
 BEFORE_ANY = 2
 """A new run's settings and first session: a thousand runs that begin at once are no news."""
 _UNDONE = (
@@ -146,10 +156,10 @@ def is_news(record: Record) -> bool:
         return event.kind == "verdict"
     if isinstance(event, SessionOpened) and record.n <= BEFORE_ANY:
         return False
-    return isinstance(event, _NEWS)
+    return isinstance(event, NEWS)
 
 
-def read_cases(journal: Journal, run: RunKey, now: float | None = None) -> list[Case]:
+def read_cases(journal: Reader, run: RunKey, now: float | None = None) -> list[Case]:
     """Every decision of a run that changes something, in order.
 
     Args:

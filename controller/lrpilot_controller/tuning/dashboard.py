@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
-from lrpilot_controller.tuning import searches, studies
+from lrpilot_controller.tuning import pages, searches, studies
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from optuna.study import Study
 
 HOST = "127.0.0.1"
 _OURSELVES = {HOST, "localhost", "::1"}
@@ -27,9 +28,10 @@ _App = Callable[[_Environ, _Start], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A trial's page in the dashboard, and the decision that it shows, or the search (decision 0).
+    """A page in the dashboard: of a run, with its picture; of a decision; of a search (decision 0).
 
-    `value` is a decision's gain, or the final loss at the `lr` that a search found.
+    `number` is the trial's, None for the run's own page. `value` is a decision's gain, or the final
+    loss at the `lr` that a search found.
     """
 
     run: str
@@ -39,12 +41,13 @@ class Link:
     outcome: str
     value: float | None
     study: int
-    number: int
+    number: int | None
     lr: float | None = None
 
     def url(self, port: int) -> str:
         """The address of the page on a dashboard at this port."""
-        return f"http://{HOST}:{port}/dashboard/studies/{self.study}/trials?numbers={self.number}"
+        page = "" if self.number is None else f"/trials?numbers={self.number}"
+        return f"http://{HOST}:{port}/dashboard/studies/{self.study}{page}"
 
 
 class Review:
@@ -84,11 +87,12 @@ class Review:
             yield cls(optuna.storages.get_storage(storage), directory)
 
     def links(self) -> list[Link]:
-        """A link to what each search found and to every decision, in the order of the runs."""
+        """Links to each run's page, to what its searches found, and to its decisions."""
         found = []
         for study in studies.our_studies(self._storage):
             kind = studies.kind_of(study.user_attrs)
             if kind == searches.PROBES:
+                found += _page(study)
                 continue
             for trial in study.get_trials(deepcopy=False):
                 about = trial.user_attrs
@@ -104,7 +108,7 @@ class Review:
                     lr=trial.params.get("lr") if kind == searches.RUNS else None,
                 )
                 found.append(link)
-        return sorted(found, key=lambda link: (link.run, link.decision))
+        return sorted(found, key=lambda link: (link.run, link.number is not None, link.decision))
 
     def server(self, port: int) -> WSGIServer:
         """The dashboard, bound to loopback but not yet serving; port 0 takes a free one.
@@ -128,6 +132,15 @@ class Review:
             raise ConfigError(
                 f"--port {port}: {error.strerror or error}; choose another one, or 0 for any"
             ) from error
+
+
+def _page(study: "Study") -> list[Link]:
+    """The link to a run's own page, if there is one already."""
+    about = study.user_attrs
+    if pages.MARK not in about:
+        return []
+    state, steps = str(about.get("state", "")), int(about.get("steps", 0))
+    return [Link(str(about["run"]), 0, "picture", steps, state, None, study._study_id, None)]
 
 
 def pick_run(links: Iterable[Link], name: str) -> list[Link]:

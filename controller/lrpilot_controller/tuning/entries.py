@@ -70,7 +70,8 @@ class Entry:
         curve: Reads the intermediate values; called only where they are written.
         started: Wall clock in unix seconds.
         ended: Wall clock in unix seconds; None while it runs.
-        note: The note, in Markdown, of the trial with this number in its study; empty for none.
+        note: Makes the note, in Markdown; empty for none.
+        page: The study of the run's own page, which the note links to.
         verdict: What a person said of it, beginning with `good` or `bad`; empty where nobody did.
         measured: The entry with what is costly to know; called only where it is written.
     """
@@ -84,7 +85,8 @@ class Entry:
     curve: Callable[[], Mapping[int, float]]
     started: float
     ended: float | None = None
-    note: Callable[[int], str] = field(default=lambda number: "")
+    note: Callable[[], str] = field(default=lambda: "")
+    page: Home | None = None
     verdict: str = ""
     measured: "Callable[[Entry], Entry]" = field(default=lambda entry: entry)
 

@@ -10,7 +10,8 @@ from lrpilot_controller.journal.base import Journal
 from lrpilot_controller.story.model import GOOD, word_of
 from lrpilot_controller.tuning.cases import Case, probation_curve
 from lrpilot_controller.tuning.entries import VERDICT, Entry, Home, Param, State, plain
-from lrpilot_controller.tuning.notes import study_note, trial_note, worth_a_note
+from lrpilot_controller.tuning.notes import study_note, trial_note
+from lrpilot_controller.tuning.searches import probes_home
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -70,7 +71,8 @@ def entry_of(journal: Journal, case: Case) -> Entry:
         curve=partial(probation_curve, journal, case),
         started=case.decided_at,
         ended=None if case.pending else case.ended_at or case.decided_at,
-        note=lambda number: trial_note(case) if worth_a_note(case, number) else "",
+        note=partial(trial_note, case),
+        page=probes_home(case.run),
         verdict=_verdict(case),
     )
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.core.findings import SearchResult
 from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, Verdict
 from lrpilot_controller.journal.base import RunKey
@@ -10,9 +11,11 @@ from lrpilot_controller.story.model import word_of
 from lrpilot_controller.tuning.cases import Case, End
 
 NOTES_PER_STUDY = 60
-"""The dashboard's cost of notes is quadratic in their number."""
+"""The newest trials of a study that have one: what they cost is quadratic in their number."""
 SHADOWS_NOTED = 20
-"""What was never done must not use up the notes of what was."""
+"""Of what was never done: it must not use up the notes of what was."""
+MAX_NOTE = 12_000
+"""Characters of one; sixty of them and a picture are within a megabyte."""
 
 _DEED = {
     Action.ROLLBACK: ("rolled back and cut the LR", "roll back and cut the LR"),
@@ -28,13 +31,21 @@ _NOT_DONE = {
 }
 
 
-def worth_a_note(case: Case, number: int) -> bool:
-    """Whether the trial of this number in its study gets a note."""
-    shadow = case.status is DecisionStatus.SHADOW
-    return number < (SHADOWS_NOTED if shadow else NOTES_PER_STUDY)
-
-
 def trial_note(case: Case) -> str:
+    """A decision as an entry of an engineer's log, and what a reader can do about it."""
+    run, number = code(str(case.run)), case.decision.id
+    verdict = f"`lrpilot verdict {run} {number} good` (or `bad`)"
+    return "\n\n".join(
+        [
+            log_entry(case),
+            f"**Was it right?** {verdict} says so, and later runs learn from it.",
+            f"**Look further.** `lrpilot show {run}` prints the run with all its decisions; this "
+            f"is its decision {number}.",
+        ]
+    )
+
+
+def log_entry(case: Case) -> str:
     """A decision as an entry of an engineer's log: seen, done, what came of it, the cost."""
     return "\n\n".join(
         [
@@ -44,9 +55,7 @@ def trial_note(case: Case) -> str:
             f"**Done.** {_done(case)}",
             f"**What came of it.** {_result(case)}",
             f"**Cost.** {_cost(case)}",
-            f"**Verdict.** {_judged(case)}",
-            f"**Look further.** `lrpilot show {_code(str(case.run))}` prints the run with all its "
-            f"decisions; this is its decision {case.decision.id}.",
+            *([f"**Verdict.** {_judged(case.judged)}"] if case.judged else []),
         ]
     )
 
@@ -54,7 +63,7 @@ def trial_note(case: Case) -> str:
 def study_note(project: str, signal: str, family: str) -> str:
     """What a study of interventions holds, and how its numbers are to be read."""
     return f"""\
-### What LRPilot did about `{_code(signal)}` in runs of project `{_code(project)}` ({family})
+### What LRPilot did about `{code(signal)}` in runs of project `{code(project)}` ({family})
 
 Each trial is one decision. `factor` is what it multiplied the learning rate by. The value `gain`
 is the fall of the smoothed train loss over the decision's probation, relative to the range that
@@ -66,15 +75,15 @@ the run had covered, within [-1, 1]; -1 also means that the run blew up again.
   `expired`, `rejected`, `superseded`, `stale`, `unanswered`, `unfinished` (the run ended, or
   another decision came), `stopped` (the run was asked to stop), `unknown` (not in the journal).
 
-The first {NOTES_PER_STUDY} trials have a note; everything in it is in the attributes of the later
-ones too. This is a copy for review: the journal is the record, and what is missing here is
-written again from it."""
+The newest {NOTES_PER_STUDY} trials have a note; everything in it is in the attributes of the older
+ones too. What a person said of trial N is the attribute `verdict.N` of this study. This is a copy
+for review: the journal is the record, and what is missing here is written again from it."""
 
 
 def runs_note(project: str) -> str:
     """What the study of a project's runs holds."""
     return f"""\
-### The learning rates that searches found for runs of project `{_code(project)}`
+### The learning rates that searches found for runs of project `{code(project)}`
 
 Each trial is one run that went on at what a search found for it. `lr` is that learning rate, of
 the first param group. The value is the run's final loss: its last validation loss, or else its
@@ -91,6 +100,17 @@ is missing here is written again from it."""
 
 def run_note(run: RunKey, result: SearchResult) -> str:
     """What a search found, as an entry of an engineer's log."""
+    return "\n\n".join(
+        [
+            f"### LR {result.lr:.4g}, {result.end.value}",
+            search_entry(result),
+            f"**Look further.** `lrpilot show {code(str(run))}` draws the loss against the LR.",
+        ]
+    )
+
+
+def search_entry(result: SearchResult) -> str:
+    """Why a search ended as it did, what it tried and what it cost."""
     rows = [
         f"| {c.lr:.4g} | {f'{c.score:.5g}' if math.isfinite(c.score) else 'diverged'} | {c.steps} |"
         for c in result.candidates
@@ -98,11 +118,9 @@ def run_note(run: RunKey, result: SearchResult) -> str:
     table = ["\n".join(["| LR | score | steps |", "| ---: | ---: | ---: |", *rows])] * bool(rows)
     return "\n\n".join(
         [
-            f"### LR {result.lr:.4g}, {result.end.value}",
-            f"**Reason.** {_sentence(result.reason)}.",
+            f"**Reason.** {sentence(result.reason)}.",
             *table,
             f"**Cost.** {result.steps} steps of the run.",
-            f"**Look further.** `lrpilot show {_code(str(run))}` draws the loss against the LR.",
         ]
     )
 
@@ -110,7 +128,7 @@ def run_note(run: RunKey, result: SearchResult) -> str:
 def probes_note(run: RunKey) -> str:
     """What the study of a run's probes holds."""
     return f"""\
-### What the searches of run `{_code(str(run))}` tried
+### What the searches of run `{code(str(run))}` tried
 
 Each trial is one learning rate of a search's ladder: a few training steps at it, from the same
 state and on the same batches as every other. The value is the mean loss at their end, lower is
@@ -135,7 +153,7 @@ def _title(case: Case) -> str:
 def _seen(case: Case) -> str:
     signal = case.decision.signal
     if signal is None:
-        return _sentence(case.decision.reason)
+        return sentence(case.decision.reason)
     began = f", which began at step {signal.since}" if signal.since != signal.step else ""
     return (
         f"`{signal.kind.value}` at step {signal.step}{began}, severity {signal.severity:.2g} of 1."
@@ -146,13 +164,13 @@ def _evidence(case: Case) -> list[str]:
     signal = case.decision.signal
     if signal is None or not signal.evidence:
         return []
-    rows = [f"| {_cell(name)} | {value:.6g} |" for name, value in signal.evidence.items()]
+    rows = [f"| {cell(name)} | {value:.6g} |" for name, value in signal.evidence.items()]
     return ["\n".join(["| evidence | value |", "| --- | ---: |", *rows])]
 
 
 def _done(case: Case) -> str:
     decision, receipt = case.decision, case.receipt
-    reason = f"Reason: {_sentence(decision.reason)}"
+    reason = f"Reason: {sentence(decision.reason)}"
     if case.status is not DecisionStatus.APPLIED or receipt is None:
         return f"Nothing. {reason}"
     what = f"Applied at step {receipt.applied_step}"
@@ -167,7 +185,7 @@ def _done(case: Case) -> str:
 def _result(case: Case) -> str:
     if case.status in _NOT_DONE:
         said = case.receipt.detail if case.receipt else ""
-        why = f" ({_sentence(said)})" if said else ""
+        why = f" ({sentence(said)})" if said else ""
         return f"{_NOT_DONE[case.status]}{why}. Nothing can be learnt from it."
     if case.pending and case.status is DecisionStatus.PROPOSED:
         return "It waits for a person's approval."
@@ -209,29 +227,25 @@ def _cost(case: Case) -> str:
     return f"{undone}; training waited {case.receipt.wait_seconds:.3g} s."
 
 
-def _judged(case: Case) -> str:
-    run, number = _code(str(case.run)), case.decision.id
-    ask = f"`lrpilot verdict {run} {number} good` (or `bad`)"
-    if case.judged is None:
-        return f"Was it right? {ask} says so, and later runs learn from it."
-    word = f"**{word_of(bool(case.good))}**"
-    return (
-        f"{word}, by {_sentence(case.judged.who)}: {_sentence(case.judged.why)}. {ask} changes it."
-    )
+def _judged(judged: Commanded) -> str:
+    word = f"**{word_of(bool(judged.good))}**, says {sentence(judged.who or 'somebody')}"
+    return f"{word}: {sentence(judged.why)}." if judged.why else f"{word}."
 
 
 def _lrs(lrs: Sequence[float]) -> str:
     return ", ".join(f"{lr:.4g}" for lr in lrs) or "unknown"
 
 
-def _sentence(text: str) -> str:
-    return f"`{_code(text)}`" if text else "none given"
+def sentence(text: str) -> str:
+    """Text of others as it is, where Markdown means nothing."""
+    return f"`{code(text)}`" if text else "none given"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Text of others within a code span, where Markdown means nothing."""
     return text.replace("`", "'").replace("\n", " ")
 
 
-def _cell(text: str) -> str:
-    return f"`{_code(text)}`".replace("|", "\\|")
+def cell(text: str) -> str:
+    """Text of others within a table."""
+    return f"`{code(text)}`".replace("|", "\\|")

@@ -7,6 +7,7 @@ restart all end the same way: what is missing is written.
 """
 
 import logging
+import math
 import queue
 import sqlite3
 import threading
@@ -24,6 +25,7 @@ from lrpilot_controller.tuning.cases import is_news, read_cases
 from lrpilot_controller.tuning.entries import Identity
 from lrpilot_controller.tuning.faults import words_of
 from lrpilot_controller.tuning.interventions import entry_of
+from lrpilot_controller.tuning.pages import mark_of, newest_news, page_of, show
 from lrpilot_controller.tuning.searches import search_entries
 from lrpilot_controller.tuning.studies import TRIALS, TrialsUnavailable
 from lrpilot_controller.tuning.trials import TrialBook
@@ -39,6 +41,8 @@ _LONGEST_REST_S = 5.0
 _LONGEST_PAUSE_S = 60.0
 # Nobody reviews more decisions of one run than that, and all trials are held in memory.
 MAX_TRIALS = 100
+# A page is drawn of all of a run's telemetry.
+_REDRAW_S = 60.0
 
 
 def reconcile(storage: Path, journal: Journal, timeout_s: float = 0.0) -> None:
@@ -185,6 +189,7 @@ class _Pass:
         self._timeout_s = timeout_s
         self._book: TrialBook | None = None
         self._strange: set[RunKey] = set()
+        self._pages: dict[RunKey, tuple[int, float]] = {}  # what each tells, and since when
         self.full: set[RunKey] = set()  # all trials that they get are written
 
     def everything(self, journal: Journal) -> None:
@@ -202,8 +207,6 @@ class _Pass:
         for run in runs:
             if self.closing.is_set():
                 break
-            if run in self.full:
-                continue
             try:
                 pending |= self._one(journal, run)
             except _outages():
@@ -222,20 +225,38 @@ class _Pass:
 
     def _one(self, journal: Journal, run: RunKey) -> set[Identity]:
         """Compares one run; the decisions of it that are still open."""
+        if run in self.full:
+            self._draw(journal, run)
+            return set()
         cases = read_cases(journal, run)
         entries = [entry_of(journal, case) for case in cases[:MAX_TRIALS]]
         entries += islice(search_entries(journal, run, time.time()), MAX_TRIALS)
         for entry in entries:
             self._opened().put(entry)
+        if entries:
+            self._draw(journal, run)
         pending = {entry.identity for entry in entries if entry.pending}
         if len(cases) > MAX_TRIALS and not pending:
             self.full.add(run)
             log.info("run %s: later decisions than its first %d have no trials", run, MAX_TRIALS)
         return pending
 
+    def _draw(self, journal: Journal, run: RunKey) -> None:
+        """Brings the run's page up to date: at its end, and before that now and then."""
+        storage, now = self._opened().storage, time.monotonic()
+        told, at = self._pages.get(run) or (mark_of(storage, run), -math.inf)
+        newest, over = newest_news(journal, run)
+        if newest > told and (over or not told or now - at >= _REDRAW_S):
+            show(storage, page_of(journal, run, newest))
+            told, at = newest, now
+        self._pages[run] = told, at
+        if over:
+            del self._pages[run]
+
     def close(self) -> None:
         """Lets go of the file; it is opened again when needed."""
         book, self._book = self._book, None
+        self._pages.clear()
         if book is not None:
             book.close()
 

@@ -10,7 +10,7 @@ from lrpilot_controller.core.probation import DECAY
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.tuning.entries import Entry, Home, Param, State, plain, thinned
 from lrpilot_controller.tuning.found import Found, Tried, read_searches
-from lrpilot_controller.tuning.notes import NOTES_PER_STUDY, probes_note, run_note, runs_note
+from lrpilot_controller.tuning.notes import probes_note, run_note, runs_note
 from lrpilot_controller.tuning.studies import runs_study
 from lrpilot_controller.version import VERSION
 
@@ -66,7 +66,8 @@ def _run_entry(journal: Journal, run: RunKey, found: Found) -> Entry:
         curve=dict,
         started=found.at,
         ended=found.ended_at,
-        note=lambda number: run_note(run, result) if number < NOTES_PER_STUDY else "",
+        note=partial(run_note, run, result),
+        page=probes_home(run),
         measured=partial(_measured, journal, run, found),
     )  # fmt: skip
 
@@ -125,6 +126,14 @@ def _losses(journal: Journal, run: RunKey, found: Found) -> _Losses:
     return losses
 
 
+def probes_home(run: RunKey) -> Home:
+    """The run's own study."""
+    return Home(
+        PROBES, f"{run.project}/{PROBES}/{run.name}", "score", False,
+        {"project": run.project, "run": str(run)}, probes_note(run),
+    )  # fmt: skip
+
+
 def _probe_entry(run: RunKey, tried: Tried) -> Entry:
     interrupted = tried.stop_reason == "interrupted" and tried.candidate is None
     outcome = "interrupted" if interrupted else "diverged" if tried.diverged else "scored"
@@ -140,10 +149,7 @@ def _probe_entry(run: RunKey, tried: Tried) -> Entry:
     }
     curve = {step: loss for step, loss in enumerate(tried.losses) if math.isfinite(loss)}
     return Entry(
-        home=Home(
-            PROBES, f"{run.project}/{PROBES}/{run.name}", "score", False,
-            {"project": run.project, "run": str(run)}, probes_note(run),
-        ),
+        home=probes_home(run),
         identity=(PROBES, str(run), tried.attempt.id, tried.number),
         state=State.COMPLETE if outcome == "scored" else State.FAIL,
         value=tried.score if outcome == "scored" else None,

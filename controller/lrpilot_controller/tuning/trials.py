@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrpilot_controller.tuning import studies
-from lrpilot_controller.tuning.entries import VERDICT, Entry, Identity
+from lrpilot_controller.tuning import shown, studies
+from lrpilot_controller.tuning.entries import VERDICT, Entry, Home, Identity
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class TrialBook:
             opening.callback(storage.engine.dispose)
             opening.callback(storage.remove_session)
             self._inode = self.path.stat().st_ino
-            self._storage = optuna.storages.get_storage(storage)
-            for study in studies.our_studies(self._storage):
+            self.storage = optuna.storages.get_storage(storage)
+            for study in studies.our_studies(self.storage):
                 self._read(study)
             self._closing = opening.pop_all()
 
@@ -93,8 +93,8 @@ class TrialBook:
             place = self._places[identity] = self._add(entry.measured(entry))
         elif not place.trial().state.is_finished():
             self._update(place, entry.measured(entry))
-        elif (note := entry.note(place.number)) and not _has_note(place):
-            _note(place, note)
+        elif not shown.is_written(place.study, place.number):
+            self._note(place, entry)
         if not entry.pending:
             self._settled.add(identity)
 
@@ -104,8 +104,7 @@ class TrialBook:
         key = f"{VERDICT}{place.number}"
         if place.study.user_attrs.get(key) != entry.verdict:
             place.study.set_user_attr(key, entry.verdict)
-            if note := entry.note(place.number):
-                _note(place, note)
+            self._note(place, entry)
         self._judged[entry.identity] = entry.verdict
 
     def fail_strays(self, pending: Collection[Identity]) -> None:
@@ -116,7 +115,7 @@ class TrialBook:
             place = self._places[identity]
             trial = place.trial()
             if not trial.state.is_finished():
-                live = _live(place, trial)
+                live = shown.live(place.study, trial)
                 live.set_user_attr("outcome", "unknown")
                 place.study.tell(place.number, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -137,7 +136,7 @@ class TrialBook:
         from optuna.distributions import FloatDistribution
         from optuna.trial import TrialState, create_trial
 
-        study = self._study(entry)
+        study = self._study(entry.home)
         trial = create_trial(
             state=TrialState[entry.state],
             value=entry.value,
@@ -154,15 +153,14 @@ class TrialBook:
             trial.datetime_complete = datetime.fromtimestamp(entry.ended)
         study.add_trial(trial)
         place = Place(study, study.get_trials(deepcopy=False)[-1].number)
-        if note := entry.note(place.number):
-            _note(place, note)
+        self._note(place, entry)
         return place
 
     def _update(self, place: Place, entry: Entry) -> None:
         from optuna.trial import TrialState
 
         trial = place.trial()
-        live = _live(place, trial)
+        live = shown.live(place.study, trial)
         changed = False
         for key, value in entry.attributes.items():
             if trial.user_attrs.get(key) != value:
@@ -170,17 +168,22 @@ class TrialBook:
                 changed = True
         for step, loss in entry.curve().items():
             live.report(loss, step)
-        if changed and (note := entry.note(place.number)):
-            _note(place, note)
+        if changed:
+            self._note(place, entry)
         if not entry.pending:
             state = TrialState[entry.state]
             place.study.tell(place.number, entry.value, state=state, skip_if_finished=True)
 
-    def _study(self, entry: Entry) -> "Study":
-        name = entry.home.name
-        study = self._studies.get(name)
+    def _note(self, place: Place, entry: Entry) -> None:
+        if note := entry.note():
+            if entry.page is not None:
+                note += f"\n\n{shown.link_to(self._study(entry.page))}"
+            shown.write(place.study, place.number, note)
+
+    def _study(self, home: Home) -> "Study":
+        study = self._studies.get(home.name)
         if study is None or len(study.get_trials(deepcopy=False)) >= studies.TRIALS_PER_STUDY:
-            study = self._studies[name] = studies.open_study(self._storage, entry.home)
+            study = self._studies[home.name] = studies.open_study(self.storage, home)
         return study
 
 
@@ -192,26 +195,3 @@ def identity_of(kind: str, attributes: Mapping[str, Any]) -> Identity:
         str(attributes.get("attempt", "")),
         int(attributes.get("decision_id", attributes.get("search", 0))),
     )
-
-
-def _live(place: Place, trial: "FrozenTrial") -> "Trial":
-    from optuna.trial import Trial
-
-    # What ask() would have returned; notes and attributes need it, and these trials were added.
-    return Trial(place.study, trial._trial_id)
-
-
-def _note(place: Place, text: str) -> None:
-    try:
-        from optuna_dashboard import save_note
-    except ImportError:  # the trials are worth having without the dashboard
-        return
-    save_note(_live(place, place.trial()), text)
-
-
-def _has_note(place: Place) -> bool:
-    try:
-        from optuna_dashboard import get_note
-    except ImportError:
-        return True
-    return bool(get_note(_live(place, place.trial())))

@@ -116,7 +116,7 @@ def dashboard(storage: Path) -> Iterator[int]:
 
 
 def test_it_serves_the_trials(dashboard: int) -> None:
-    (study,) = get_json(dashboard, "/api/studies")["study_summaries"]
+    study, *_pages = get_json(dashboard, "/api/studies")["study_summaries"]
     assert study["study_name"] == "demo/interventions/divergence/sgd"
     detail = get_json(dashboard, f"/api/studies/{study['study_id']}?after=0")
     first, second = detail["trials"]
@@ -170,6 +170,7 @@ def test_it_listens_on_loopback_only(dashboard: int) -> None:
 def test_ctrl_c_ends_it(storage: Path) -> None:
     with served(storage, "--port", "0", "exp-2") as (process, port, _):
         assert process.stdout is not None
+        assert f":{port}/dashboard/studies/3" in process.stdout.readline()
         assert f":{port}/dashboard/studies/1/trials?numbers=1" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
@@ -189,8 +190,12 @@ def called(*args: str) -> tuple[str, LRPilotError | None]:
 def test_links_without_serving(storage: Path) -> None:
     output, _ = called("--storage", str(storage), "--no-serve")
     assert output.splitlines() == [
+        "demo/exp-1: picture and story, tracking at step 101: "
+        "http://127.0.0.1:8080/dashboard/studies/2",
         "demo/exp-1 decision 1: cut at step 100, improved, gain +0.42: "
         "http://127.0.0.1:8080/dashboard/studies/1/trials?numbers=0",
+        "demo/exp-2: picture and story, tracking at step 101: "
+        "http://127.0.0.1:8080/dashboard/studies/3",
         "demo/exp-2 decision 1: cut at step 100, rolled_back, gain -1.00: "
         "http://127.0.0.1:8080/dashboard/studies/1/trials?numbers=1",
     ]
@@ -199,14 +204,15 @@ def test_links_without_serving(storage: Path) -> None:
 @pytest.mark.parametrize("run", ["exp-2", "demo/exp-2"])
 def test_links_of_one_run(run: str, storage: Path) -> None:
     output, _ = called("--storage", str(storage), "--no-serve", "--port", "9", run)
-    (line,) = output.splitlines()
+    page, line = output.splitlines()
+    assert page.endswith("http://127.0.0.1:9/dashboard/studies/3")
     assert line.endswith("http://127.0.0.1:9/dashboard/studies/1/trials?numbers=1")
 
 
 def test_beside_a_daemon_that_writes(storage: Path) -> None:
     with sole_writer(storage, 0):
         output, _ = called("--storage", str(storage), "--no-serve")
-    assert len(output.splitlines()) == 2
+    assert len(output.splitlines()) == 4
 
 
 def test_a_run_without_decisions(storage: Path) -> None:

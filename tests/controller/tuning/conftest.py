@@ -232,7 +232,7 @@ def studies_opened() -> Iterator[Callable[[Path], list[optuna.Study]]]:
 
 @pytest.fixture
 def studies_of() -> Iterator[Callable[[Path], dict[str, list[optuna.trial.FrozenTrial]]]]:
-    """The trials in a file by the name of their study."""
+    """The trials in a file by the name of their study; a run's page has none of its own."""
     with ExitStack() as opened:
         storages: dict[tuple[Path, int], Any] = {}
 
@@ -242,7 +242,8 @@ def studies_of() -> Iterator[Callable[[Path], dict[str, list[optuna.trial.Frozen
             file = (database, database.stat().st_ino)
             if file not in storages:
                 storages[file] = opened.enter_context(_opened(database))
-            return {s.study_name: s.get_trials() for s in studies.our_studies(storages[file])}
+            found = {s.study_name: s.get_trials() for s in studies.our_studies(storages[file])}
+            return {name: trials for name, trials in found.items() if trials}
 
         yield read
 

@@ -292,7 +292,7 @@ def test_a_note_that_was_cut_off_is_written_again(
     applied(run)
     run.outcome(1)
     with monkeypatch.context() as died:
-        died.setattr(trials_module, "_note", lambda *_: None)
+        died.setattr(trials_module.shown, "write", lambda *_: None)
         reconcile(storage, journal)
     assert note(0) == ""
     reconcile(storage, journal)
@@ -320,7 +320,7 @@ def test_a_study_says_what_it_is(run: Any, journal: SqlJournal, storage: Path) -
     run.decide(1)
     reconcile(storage, journal)
     opened = studies.open_file(storage / "optuna.db", 5, create=False)
-    (study,) = studies.our_studies(optuna.storages.get_storage(opened))
+    study, _page = studies.our_studies(optuna.storages.get_storage(opened))
     assert study.direction.name == "MAXIMIZE"
     assert study.metric_names == ["gain"]
     assert study.user_attrs == {
@@ -443,28 +443,30 @@ The smoothed loss went from 1.25 to 0.75.
 
 **Cost.** 62 steps were undone; training waited 0.01 s.
 
-**Verdict.** Was it right? `lrpilot verdict demo/exp-1 1 good` (or `bad`) says so, and later \
-runs learn from it.
+**Was it right?** `lrpilot verdict demo/exp-1 1 good` (or `bad`) says so, and later runs learn \
+from it.
 
 **Look further.** `lrpilot show demo/exp-1` prints the run with all its decisions; \
-this is its decision 1."""
+this is its decision 1.
+
+**[The picture of the run](/dashboard/studies/2)**"""
     )
 
 
-def test_only_the_first_trials_have_notes(
+def test_the_newest_trials_have_notes_and_what_was_never_done_takes_few_of_them(
     run: Any,
     journal: SqlJournal,
     storage: Path,
     note: Callable[[int], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lrpilot_controller.tuning.notes.NOTES_PER_STUDY", 2)
-    monkeypatch.setattr("lrpilot_controller.tuning.notes.SHADOWS_NOTED", 1)
-    run.decide(1, status=DecisionStatus.SHADOW)
-    run.decide(2, status=DecisionStatus.SHADOW)
-    run.decide(3)
+    monkeypatch.setattr("lrpilot_controller.tuning.shown.NOTES_PER_STUDY", 3)
+    monkeypatch.setattr("lrpilot_controller.tuning.shown.SHADOWS_NOTED", 1)
+    done = [True, True, False, False, True]
+    for number, applied in enumerate(done, 1):
+        run.decide(number, status=DecisionStatus.SENT if applied else DecisionStatus.SHADOW)
     reconcile(storage, journal)
-    assert [bool(note(number)) for number in range(3)] == [True, False, False]
+    assert [bool(note(number)) for number in range(5)] == [False, True, False, True, True]
 
 
 @pytest.mark.usefixtures("really_made")

@@ -262,10 +262,11 @@ def test_a_reviewer_finds_what_a_search_found_and_each_decision_but_not_each_pro
     with Review.open(storage) as review:
         links = review.links()
     assert [(link.decision, link.action, link.lr) for link in links] == [
+        (0, "picture", None),
         (0, "search", 0.03),
         (90, "rollback", None),
     ]
-    assert len({(link.study, link.number) for link in links}) == 2
+    assert len({(link.study, link.number) for link in links}) == 3
 
 
 # -- the ladder

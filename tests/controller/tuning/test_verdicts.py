@@ -26,7 +26,7 @@ def counted(storage: Path, studies_opened: Callable[[Path], list[Any]]) -> Count
     """The gain that each trial of the first study counts with."""
 
     def read() -> dict[int, float | None]:
-        (study,) = studies_opened(storage / "optuna.db")
+        study, _page = studies_opened(storage / "optuna.db")
         return {t.number: gain_of(t, study.user_attrs) for t in study.get_trials()}
 
     return read
@@ -44,7 +44,7 @@ def test_a_bad_verdict_turns_a_measured_success_into_a_failure_and_back(
     run.add(judged(1, good=False))
     reconcile(storage, journal)
     assert counted() == {0: -JUDGED}
-    assert "**bad**, by `ann`: `the loss fell anyway`" in note(0)
+    assert "**bad**, says `ann`: `the loss fell anyway`" in note(0)
     run.add(judged(1, good=True))
     reconcile(storage, journal)
     assert counted() == {0: JUDGED}

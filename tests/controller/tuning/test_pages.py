@@ -1,0 +1,127 @@
+"""A run's page in the dashboard, and the bounds of what a study holds beside its trials."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna_dashboard import get_note
+from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+
+from lrpilot_controller.core.model import Action, SignalKind
+from lrpilot_controller.journal import Journal
+from lrpilot_controller.tuning import recorder
+from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
+
+Opened = Callable[[Path], list[optuna.Study]]
+Study = Callable[[str], optuna.Study]
+Until = Callable[[Callable[[], object]], None]
+PAGE = "demo/probes/exp-1"
+
+
+@pytest.fixture
+def study(database: Path, studies_opened: Opened) -> Study:
+    """A study by its name, as the dashboard reads it."""
+    return lambda name: next(s for s in studies_opened(database) if s.study_name == name)
+
+
+def attributes(study: optuna.Study) -> dict[str, Any]:
+    """What the dashboard reads whole."""
+    return study._storage.get_study_system_attrs(study._study_id)
+
+
+def picture(study: optuna.Study) -> Any:
+    """The one picture of a study."""
+    (text,) = get_plotly_graph_objects(attributes(study)).values()
+    return json.loads(text)
+
+
+def decided(run: Any, number: int) -> None:
+    run.decide(number)
+    run.receipt(number)
+    run.outcome(number)
+
+
+def test_a_page_has_the_picture_the_story_and_what_to_filter_by(
+    run: Any, journal: Journal, storage: Path, study: Study
+) -> None:
+    run.losses(1, [1.0 / step for step in range(1, 60)])
+    decided(run, 1)
+    run.goodbye()
+    reconcile(storage, journal)
+    page = study(PAGE)
+    assert {trace["name"] for trace in picture(page)["data"]} >= {"loss", "smoothed", "decision"}
+    assert "### demo/exp-1: finished at step" in get_note(page)
+    assert "Step 100: divergence, rolled back and cut the LR" in get_note(page)
+    about = page.user_attrs
+    assert about["run"] == "demo/exp-1"
+    assert (about["state"], about["decisions_applied"]) == ("finished", 1)
+
+
+def test_a_page_is_drawn_again_when_the_run_has_more_to_tell_and_at_no_other_time(
+    run: Any, journal: Journal, storage: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    draw = recorder.page_of
+    monkeypatch.setattr(recorder, "page_of", lambda *a: drawn.append(1) or draw(*a))
+    decided(run, 1)
+    run.goodbye()
+    reconcile(storage, journal)
+    reconcile(storage, journal)
+    assert len(drawn) == 1
+    run.open("second")
+    decided(run, 2)
+    run.lose()
+    reconcile(storage, journal)
+    assert len(drawn) == 2
+    assert study(PAGE).user_attrs["state"] == "lost"
+
+
+def test_a_daemon_draws_at_the_first_decision_and_at_the_end(
+    run: Any,
+    journal: Journal,
+    storage: Path,
+    study: Study,
+    database: Path,
+    recording: Callable[..., TrialRecorder],
+    until: Until,
+    studies_opened: Opened,
+) -> None:
+    recorder = recording()
+    run.listener = recorder.record
+    recorder.start(journal)
+    decided(run, 1)
+
+    def state() -> Any:
+        pages = [s for s in studies_opened(database) if s.study_name == PAGE]
+        return pages and pages[0].user_attrs.get("state")
+
+    until(lambda: database.is_file() and state() == "tracking")
+    run.lose()
+    until(lambda: state() == "lost")
+
+
+def test_a_study_has_60_notes_and_a_megabyte_at_most(
+    new_run: Any, journal: Journal, storage: Path, study: Study
+) -> None:
+    evidence = {f"evidence number {i} of many": 1.0 / 3 for i in range(100)}
+    for i in range(40):
+        run = new_run(f"exp-{i}")
+        run.open()
+        run.losses(1, [float(step % 7) for step in range(3000)])
+        for number in (1, 2):
+            run.decide(number, Action.ROLLBACK, evidence=evidence, kind=SignalKind.DIVERGENCE)
+            run.receipt(number, detail="word " * 200)
+            run.outcome(number)
+        run.goodbye()
+    reconcile(storage, journal)
+    decisions = study("demo/interventions/divergence/adam")
+    assert len(decisions.get_trials()) == 80
+    held = attributes(decisions)
+    notes = [key for key, value in held.items() if key.endswith(":note_str:0") and value]
+    assert len(notes) == 60 + 1  # and the study's own
+    assert len(json.dumps(held)) < 1_000_000
+    page = study("demo/probes/exp-0")
+    assert len(json.dumps(attributes(page))) < 60_000
