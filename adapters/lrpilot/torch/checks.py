@@ -84,5 +84,6 @@ def _is_schedule_free(optimizer: Any) -> bool:
     if isinstance(inner, torch.optim.Optimizer):  # Accelerate's wrapper has the modes for all
         return _is_schedule_free(inner)
     packages = {kind.__module__.partition(".")[0] for kind in type(optimizer).__mro__}
-    modes = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+    model = isinstance(optimizer, torch.nn.Module)  # given by mistake, and told as such
+    modes = hasattr(optimizer, "train") and hasattr(optimizer, "eval") and not model
     return modes or "schedulefree" in packages

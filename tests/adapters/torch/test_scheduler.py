@@ -320,6 +320,8 @@ def test_an_optimizer_that_cannot_be_controlled_is_refused() -> None:
         PilotLR(torch.optim.LBFGS([parameter()]))
     with pytest.raises(TypeError, match="Optimizer"):
         PilotLR("sgd")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="optimizer is a Linear"):
+        PilotLR(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
 
 
 def test_a_scheduler_of_another_optimizer_is_refused(optimizer: Optimizer) -> None:
