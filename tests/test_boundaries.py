@@ -159,11 +159,11 @@ def test_only_the_conversion_knows_both_the_wire_and_the_core() -> None:
     }
 
 
-def test_only_the_journal_imports_sqlalchemy() -> None:
+def test_only_what_keeps_things_in_a_database_imports_sqlalchemy() -> None:
+    parts = ("journal/", "tuning/", "storage.py", "postgres.py", "cli/database.py")
+    where = tuple(f"controller/lrpilot_controller/{part}" for part in parts)
     for path in importers([CONTROLLER, ADAPTERS], "sqlalchemy"):
-        assert path.startswith(
-            ("controller/lrpilot_controller/journal/", "controller/lrpilot_controller/tuning/")
-        )
+        assert path.startswith(where)
 
 
 # -- what is loaded when

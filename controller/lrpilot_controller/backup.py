@@ -14,8 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lrpilot_controller.errors import ConfigError, JournalError, LRPilotError, NotFound
-from lrpilot_controller.journal.base import JOURNAL
-from lrpilot_controller.tuning.studies import ARTIFACTS, TRIALS
+from lrpilot_controller.storage import ARTIFACTS, JOURNAL, TRIALS
 from lrpilot_proto.rendezvous import private_dir
 
 LOCK_S = 10.0  # to wait for who holds a database

@@ -7,7 +7,8 @@ import click
 
 from lrpilot_controller.cli.options import storage_option
 from lrpilot_controller.errors import ConfigError
-from lrpilot_proto.rendezvous import default_storage, private_dir
+from lrpilot_controller.storage import Storage
+from lrpilot_proto.rendezvous import private_dir
 
 
 @click.command()
@@ -33,7 +34,7 @@ def certificate(
     clients: tuple[str, ...],
     days: int,
     output: Path | None,
-    storage: Path | None,
+    storage: Storage | None,
 ) -> None:
     """Make a certificate for a daemon on HOST, and print how to use it.
 
@@ -47,10 +48,11 @@ def certificate(
     for client in clients:
         if client in ("ca", "server") or Path(client).name != client:
             raise ConfigError(f"--client {client}: a plain name, and not 'ca' or 'server'")
-    folder = (output or (storage or default_storage()) / "tls").expanduser().absolute()
+    kept = storage or Storage.default()
+    folder = (output or kept.folder / "tls").expanduser().absolute()
     try:
-        if output is None and not folder.parent.exists():
-            private_dir(folder.parent)  # it is the daemon's storage
+        if output is None:
+            kept.make_folder()
         private_dir(folder)
         authority = Authority(days)
         ca = authority.write(folder)

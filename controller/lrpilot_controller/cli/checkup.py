@@ -19,17 +19,16 @@ from urllib.parse import quote
 
 from lrpilot_controller.cli.daemon import operator
 from lrpilot_controller.errors import ConfigError, LRPilotError, NoDaemon, WrongRole
-from lrpilot_controller.journal.base import JOURNAL
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.server.address import Address
 from lrpilot_controller.server.limits import ServerLimits
+from lrpilot_controller.storage import JOURNAL, TRIALS, Storage
 from lrpilot_controller.version import VERSION
 from lrpilot_proto.access import CA, CERT, KEY, TOKEN, TOKEN_FILE
 from lrpilot_proto.v1 import operator_pb2
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 
-TRIALS = "optuna.db"
 READ_S = 20.0  # for looking through one file
 SLOW_COMMIT_S = 0.05
 AHEAD_S = 60.0
@@ -179,7 +178,7 @@ def daemon_socket(address: Address) -> Finding:
     return Finding(name, OK, f"{path}, yours alone")
 
 
-def answers(storage: Path | None, *, needed: bool = False) -> Finding:
+def answers(storage: Storage | None, *, needed: bool = False) -> Finding:
     """Whether a daemon answers, and is of this version; one that was named must."""
     named = os.environ.get("LRPILOT_ADDRESS", "").strip() not in ("", "auto") and storage is None
     try:
@@ -207,7 +206,7 @@ def answers(storage: Path | None, *, needed: bool = False) -> Finding:
 
 
 def clock(storage: Path, now: Callable[[], float] = time.time) -> Finding:
-    """Whether the clock can be right."""
+    """Whether the clock can be right, by the files of a storage."""
     todo = "set the clock (timedatectl); what is recorded meanwhile bears a wrong time"
     if now() < 1.7e9:
         return Finding("clock", WRONG, f"it says {time.ctime(now())}", todo)

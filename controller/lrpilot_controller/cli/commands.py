@@ -3,15 +3,14 @@
 import getpass
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from lrpilot_controller.cli.options import F, storage_option
 from lrpilot_controller.errors import NoDaemon
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.story.model import BAD, GOOD
-from lrpilot_proto.rendezvous import default_storage
 
 
 def _options(command: F) -> F:
@@ -27,7 +26,7 @@ def _options(command: F) -> F:
 
 
 def _ask(
-    method: str, run: str, storage: Path | None, who: str | None, why: str, **more: Any
+    method: str, run: str, storage: Storage | None, who: str | None, why: str, **more: Any
 ) -> None:
     """Ask the daemon, and print its answer; `more` are the request's own fields."""
     # Imported here: the other commands start without grpc.
@@ -53,7 +52,7 @@ def _login() -> str:
 def _plain(name: str, method: str, text: str) -> click.Command:
     """A command that takes nothing but the run."""
 
-    def ask(run: str, storage: Path | None, who: str | None, why: str) -> None:
+    def ask(run: str, storage: Storage | None, who: str | None, why: str) -> None:
         _ask(method, run, storage, who, why)
 
     ask.__doc__ = text
@@ -99,7 +98,7 @@ stop = _plain(
 @click.command("set-lr")
 @_options
 @click.argument("lr", type=float)
-def set_lr(run: str, lr: float, storage: Path | None, who: str | None, why: str) -> None:
+def set_lr(run: str, lr: float, storage: Storage | None, who: str | None, why: str) -> None:
     """Set the learning rate of RUN to LR, constant from now on.
 
     LR is that of the first param group, within the bounds of the run; the others keep their ratio
@@ -111,7 +110,7 @@ def set_lr(run: str, lr: float, storage: Path | None, who: str | None, why: str)
 @click.command()
 @_options
 @click.argument("decision", type=click.IntRange(min=1))
-def approve(run: str, decision: int, storage: Path | None, who: str | None, why: str) -> None:
+def approve(run: str, decision: int, storage: Storage | None, who: str | None, why: str) -> None:
     """Let the DECISION that waits in RUN (mode advise) be carried out; `show` tells its number.
 
     It is judged again first, by what the run is now. Of a search, the first program stands for all.
@@ -124,7 +123,7 @@ def approve(run: str, decision: int, storage: Path | None, who: str | None, why:
 @click.argument("decision", type=click.IntRange(min=1))
 @click.argument("word", metavar="good|bad", type=click.Choice([GOOD, BAD]))
 def verdict(
-    run: str, decision: int, word: str, storage: Path | None, who: str | None, why: str
+    run: str, decision: int, word: str, storage: Storage | None, who: str | None, why: str
 ) -> None:
     """Say whether a DECISION of RUN was good or bad; `show` tells its number.
 
@@ -140,4 +139,4 @@ def verdict(
         from lrpilot_controller.server.verdicts import verdict_on, write_verdict
 
         command = verdict_on(decision, good, _login() if who is None else who, why)
-        click.echo(write_verdict(storage or default_storage(), run, command))
+        click.echo(write_verdict(storage or Storage.default(), run, command))

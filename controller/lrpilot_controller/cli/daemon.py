@@ -19,8 +19,9 @@ from lrpilot_controller.errors import (
     WrongRole,
 )
 from lrpilot_controller.server.address import Address
+from lrpilot_controller.storage import Storage
 from lrpilot_proto.access import Access
-from lrpilot_proto.rendezvous import default_storage, private_dir, socket_path
+from lrpilot_proto.rendezvous import private_dir
 from lrpilot_proto.v1 import operator_pb2_grpc
 
 TIMEOUT_S = 10.0
@@ -37,7 +38,7 @@ Ask = Callable[[str, Any], Any]
 """Calls a method of the Operator service, by name, and returns its answer."""
 
 
-def address_of(storage: Path | None) -> Address:
+def address_of(storage: Storage | None) -> Address:
     """Where the daemon listens, found as a trainer finds it.
 
     `--storage` if it was given; else `$LRPILOT_ADDRESS`, else the user's own storage.
@@ -54,7 +55,7 @@ def address_of(storage: Path | None) -> Address:
             return Address.parse(named)
         except ConfigError as error:
             raise ConfigError(str(error).replace("--listen ", "$LRPILOT_ADDRESS=", 1)) from None
-    path = socket_path(storage or default_storage())
+    path = (storage or Storage.default()).socket
     try:
         if path.parent.exists():
             private_dir(path.parent)  # in a shared /tmp it may be a stranger's
@@ -79,7 +80,7 @@ class Way:
         ConfigError: what the environment says cannot be.
     """
 
-    def __init__(self, storage: Path | None) -> None:
+    def __init__(self, storage: Storage | None) -> None:
         self.address = address_of(storage)
         self._access = None if self.address.path else _access(self.address)
         self.shown = self._access.metadata() if self._access else None
@@ -109,7 +110,7 @@ class Way:
 
 
 @contextmanager
-def operator(storage: Path | None) -> Iterator[Ask]:
+def operator(storage: Storage | None) -> Iterator[Ask]:
     """A line to the daemon.
 
     Raises, within its body:

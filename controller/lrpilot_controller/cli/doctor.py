@@ -3,15 +3,14 @@
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
-from lrpilot_controller.cli import checkup
+from lrpilot_controller.cli import checkup, database
 from lrpilot_controller.cli.daemon import address_of
 from lrpilot_controller.cli.options import json_option, storage_option
 from lrpilot_controller.errors import ConfigError
-from lrpilot_proto.rendezvous import default_storage
+from lrpilot_controller.storage import Storage
 
 _SIGNS = {checkup.OK: ("ok", "green"), checkup.NOTE: ("--", "cyan"), checkup.WRONG: ("!!", "red")}
 
@@ -25,7 +24,7 @@ _SIGNS = {checkup.OK: ("ok", "green"), checkup.NOTE: ("--", "cyan"), checkup.WRO
 )
 @storage_option
 @json_option
-def doctor(only_daemon: bool, storage: Path | None, as_json: bool) -> None:
+def doctor(only_daemon: bool, storage: Storage | None, as_json: bool) -> None:
     """Look at what goes wrong for people, and say what to do; exit status 1 where it is wrong."""
     found = _daemon(storage, needed=True) if only_daemon else _look(storage)
     if as_json:
@@ -39,23 +38,30 @@ def doctor(only_daemon: bool, storage: Path | None, as_json: bool) -> None:
     sys.exit(any(finding.level == checkup.WRONG for finding in found))
 
 
-def _look(storage: Path | None) -> list[checkup.Finding]:
-    where = storage or default_storage()
+def _look(storage: Storage | None) -> list[checkup.Finding]:
+    kept = storage or Storage.default()
+    where = kept.folder
     checks: list[Callable[[], checkup.Finding]] = [
         checkup.python,
         checkup.packages,
         checkup.environment,
         lambda: checkup.directory(where),
         lambda: checkup.free_space(where),
-        lambda: checkup.disk_speed(where),
-        lambda: checkup.journal(where),
-        lambda: checkup.trials(where),
-        lambda: checkup.clock(where),
     ]
-    return [*(check() for check in checks), *_daemon(storage, needed=False)]
+    if kept.database is None:
+        checks += [
+            lambda: checkup.disk_speed(where),
+            lambda: checkup.journal(where),
+            lambda: checkup.trials(where),
+            lambda: checkup.clock(where),
+        ]
+    found = [check() for check in checks]
+    if kept.database is not None:
+        found += database.look(kept.database)
+    return [*found, *_daemon(storage, needed=False)]
 
 
-def _daemon(storage: Path | None, *, needed: bool) -> list[checkup.Finding]:
+def _daemon(storage: Storage | None, *, needed: bool) -> list[checkup.Finding]:
     try:
         address = address_of(storage)
     except ConfigError as error:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -13,8 +12,8 @@ from lrpilot_controller.cli.options import journal_in
 from lrpilot_controller.errors import JournalError, LRPilotError, NoDaemon, NotFound
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.server import tell_wire
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.story import Follower, find_run
-from lrpilot_proto.rendezvous import default_storage, socket_path
 from lrpilot_proto.v1 import operator_pb2, operator_pb2_grpc
 
 M = TypeVar("M")
@@ -48,7 +47,7 @@ class Following(Generic[M]):
 
     def __init__(
         self,
-        storage: Path | None,
+        storage: Storage | None,
         method: str,
         request: Any,
         begin: Callable[[Journal], Look[M]],
@@ -59,7 +58,7 @@ class Following(Generic[M]):
         self._begin = begin
         self._way = Way(storage)
         # A daemon that was named by its address has its journal who knows where.
-        own = socket_path(storage or default_storage())
+        own = (storage or Storage.default()).socket
         self._has_journal = self._way.address.path == own
         self._closed = threading.Event()
         self._call: Any = None
@@ -147,7 +146,7 @@ class Following(Generic[M]):
             self._closed.wait(LOOK_S)
 
 
-def one_run(storage: Path | None, run: str) -> Following[operator_pb2.RunStory]:
+def one_run(storage: Storage | None, run: str) -> Following[operator_pb2.RunStory]:
     """The story of a run, each time that it changed."""
 
     def begin(journal: Journal) -> Look[operator_pb2.RunStory]:
@@ -158,7 +157,7 @@ def one_run(storage: Path | None, run: str) -> Following[operator_pb2.RunStory]:
     return Following(storage, "WatchRun", request, begin)
 
 
-def all_runs(storage: Path | None, project: str) -> Following[operator_pb2.ListRunsResponse]:
+def all_runs(storage: Storage | None, project: str) -> Following[operator_pb2.ListRunsResponse]:
     """All runs' summaries, then those of the runs that changed."""
 
     def begin(journal: Journal) -> Look[operator_pb2.ListRunsResponse]:

@@ -9,19 +9,34 @@ from typing import Any, TypeVar
 import click
 
 from lrpilot_controller.errors import NotFound
-from lrpilot_controller.journal.base import JOURNAL
+from lrpilot_controller.journal.base import JournalMissing
 from lrpilot_controller.journal.sql import SqlJournal
-from lrpilot_proto.rendezvous import default_storage
+from lrpilot_controller.storage import Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _Storage(click.ParamType[Storage]):
+    name = "storage"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Storage:
+        """What the text names; a directory that is a file is told at once."""
+        if isinstance(value, Storage):
+            return value
+        storage = Storage.parse(value)
+        if storage.folder.is_file():
+            self.fail(f"Directory {value!r} is a file.", param, ctx)
+        return storage
+
+
 def storage_option(command: F) -> F:
-    """`--storage DIR`."""
+    """`--storage DIR|URL`: a `Storage`, or None."""
     return click.option(
         "--storage",
-        type=click.Path(file_okay=False, path_type=Path),
-        metavar="DIR",
+        type=_Storage(),
+        metavar="DIR|URL",
         help="The daemon's storage. Default: the user's own.",
     )(command)
 
@@ -32,23 +47,26 @@ def json_option(command: F) -> F:
 
 
 @contextmanager
-def journal_in(storage: Path | None) -> Iterator[SqlJournal]:
-    """The journal of a storage directory, to read; it works beside a running daemon.
+def journal_in(storage: Storage | None) -> Iterator[SqlJournal]:
+    """The journal of a storage, to read; it works beside a running daemon.
 
     Raises:
         NotFound: there is none.
         JournalError: it cannot be read.
     """
-    path = (storage or default_storage()) / JOURNAL
-    if not path.exists():
+    place = (storage or Storage.default()).journal
+    if isinstance(place, Path) and not place.exists():
         told = "no run has been recorded there yet, or --storage names another directory"
         if storage is None and (address := os.environ.get("LRPILOT_ADDRESS", "auto")) != "auto":
             told = (
                 f"this command reads the files of a daemon, and the one at {address} keeps them "
                 "elsewhere: give its --storage on its host; from another, use `lrpilot watch`"
             )
-        raise NotFound(f"no journal at {path}: {told}")
-    journal = SqlJournal.open(path, readonly=True)
+        raise NotFound(f"no journal at {place}: {told}")
+    try:
+        journal = SqlJournal.open(place, readonly=True)
+    except JournalMissing as error:
+        raise NotFound(str(error)) from error
     try:
         yield journal
     finally:

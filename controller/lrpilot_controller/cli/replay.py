@@ -12,6 +12,7 @@ from lrpilot_controller.cli.options import journal_in, json_option, storage_opti
 from lrpilot_controller.config import load_config
 from lrpilot_controller.core.events import Decided, Output, Refused, SignalSeen
 from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.story import find_run
 from lrpilot_controller.story.replay import (
     Check,
@@ -40,7 +41,7 @@ NOT_THEIRS = (
     help="Show what these TOML settings would have changed.",
 )
 @json_option
-def replay(run: str, storage: Path | None, config: Path | None, as_json: bool) -> None:
+def replay(run: str, storage: Storage | None, config: Path | None, as_json: bool) -> None:
     """Replay the journal of RUN: project/name, or name where that is unique.
 
     Without --config: says whether every recorded output (signals, decisions, outcomes) comes out

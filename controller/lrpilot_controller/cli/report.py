@@ -6,6 +6,7 @@ import click
 
 from lrpilot_controller.cli.options import journal_in, storage_option
 from lrpilot_controller.errors import ConfigError
+from lrpilot_controller.storage import Storage
 
 
 @click.command()
@@ -18,7 +19,7 @@ from lrpilot_controller.errors import ConfigError
     help="The file to write; one that is there is replaced.",
 )
 @storage_option
-def report(run: str, file: Path, storage: Path | None) -> None:
+def report(run: str, file: Path, storage: Storage | None) -> None:
     """Write the story of RUN to one HTML file, with its picture; it opens without a network.
 
     RUN is project/name, or name where that is unique. It reads the journal: no daemon is needed.

@@ -1,16 +1,15 @@
 """`lrpilot review`: the Optuna dashboard on the decisions, for this machine only."""
 
-from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
 import click
 
 from lrpilot_controller.cli.options import journal_in, storage_option
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.dashboard import HOST, Link, Review, not_installed, pick_run
+from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.recorder import reconcile
-from lrpilot_controller.tuning.studies import TrialsUnavailable
-from lrpilot_proto.rendezvous import default_storage
 
 
 @click.command()
@@ -24,7 +23,7 @@ from lrpilot_proto.rendezvous import default_storage
     help="Port on 127.0.0.1; 0 takes a free one.",
 )
 @click.option("--no-serve", is_flag=True, help="Print the links and end.")
-def review(run: str | None, storage: Path | None, port: int, no_serve: bool) -> None:
+def review(run: str | None, storage: Storage | None, port: int, no_serve: bool) -> None:
     """Open the Optuna dashboard on every decision; with RUN, print the links to its decisions.
 
     RUN is project/name, or name where that is unique. The dashboard has no login and listens on
@@ -32,14 +31,14 @@ def review(run: str | None, storage: Path | None, port: int, no_serve: bool) -> 
     """
     if no_serve and not port:
         raise ConfigError("--port 0 with --no-serve: links need the port of a dashboard; name it")
-    directory = (storage or default_storage()).expanduser().absolute()
-    if not directory.is_dir():
+    kept = storage or Storage.default()
+    if kept.database is None and not kept.folder.is_dir():
         raise NotFound(
-            f"no storage at {directory}: no daemon has run there yet, or --storage names another "
+            f"no storage at {kept}: no daemon has run there yet, or --storage names another "
             "directory"
         )
-    _catch_up(directory)
-    with Review.open(directory) as trials:
+    _catch_up(kept)
+    with Review.open(kept) as trials:
         links = trials.links()
         shown = links if run is None else pick_run(links, run)
         if no_serve:
@@ -59,11 +58,11 @@ def _serve(server: WSGIServer, links: list[Link]) -> None:
     server.serve_forever()
 
 
-def _catch_up(directory: Path) -> None:
+def _catch_up(kept: Storage) -> None:
     """Writes what is missing; a daemon that runs does so itself, and holds the lock."""
     try:
-        with journal_in(directory) as journal:
-            reconcile(directory, journal)
+        with journal_in(kept) as journal:
+            reconcile(kept, journal)
     except (TrialsUnavailable, NotFound):
         pass  # told by what comes next, if it matters
     except ImportError as error:

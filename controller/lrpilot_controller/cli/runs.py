@@ -1,11 +1,11 @@
 """`lrpilot runs`: list the runs in the journal."""
 
 import json
-from pathlib import Path
 
 import click
 
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.story import summaries
 
 UNLIMITED = 1000  # columns; where there is no terminal
@@ -15,7 +15,7 @@ UNLIMITED = 1000  # columns; where there is no terminal
 @click.option("--project", default="", help="Only this project's runs.")
 @storage_option
 @json_option
-def runs(project: str, storage: Path | None, as_json: bool) -> None:
+def runs(project: str, storage: Storage | None, as_json: bool) -> None:
     """List the runs in the journal, oldest first."""
     with journal_in(storage) as journal:
         told = summaries(journal, project)

@@ -11,12 +11,17 @@ from lrpilot_controller.config import load_config
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.logs import Format, begin
 from lrpilot_controller.server.address import Address
-from lrpilot_proto.rendezvous import default_storage, socket_path
+from lrpilot_controller.storage import Storage
 
 
 @click.command()
 @click.option("--listen", metavar="unix:PATH|HOST:PORT", help="Default: this storage's own socket.")
-@click.option("--storage", metavar="DIR", help="Journal and reviews. Default: the user's own.")
+@click.option(
+    "--storage",
+    metavar="DIR|URL",
+    help="Journal and reviews: a directory, or "
+    "postgresql://USER@HOST/DATABASE. Default: the user's own directory.",
+)
 @click.option("--tls-cert", type=PEM, metavar="FILE", help="For HOST:PORT: certificate chain, PEM.")
 @click.option("--tls-key", type=PEM, metavar="FILE", help="For HOST:PORT: its private key, PEM.")
 @click.option(
@@ -82,10 +87,8 @@ def serve(
     settings = load_config(config)
     if keep_days is not None:
         settings = replace(settings, keep=replace(settings.keep, days=keep_days))
-    if storage is not None and "://" in storage:
-        raise ConfigError(f"--storage {storage}: this version stores in a directory only")
-    directory = Path(storage).expanduser().absolute() if storage else default_storage()
-    own = Address(path=socket_path(directory))
+    kept = Storage.parse(storage) if storage else Storage.default()
+    own = Address(path=kept.socket)
     address = Address.parse(listen) if listen else own
     metrics = None if metrics_port is None else (metrics_host, metrics_port)
     # Imported here: a wrong option is told at once, without loading the server.
@@ -96,14 +99,14 @@ def serve(
         from lrpilot_controller.server.access.entrance import Entrance
 
         entrance = Entrance.open(
-            address, directory, tokens_in(directory, tokens), tls_cert, tls_key, tls_client_ca
+            address, kept, tokens_in(kept.folder, tokens), tls_cert, tls_key, tls_client_ca
         )
-        options = DaemonOptions((own, address), directory, settings, linger, entrance, metrics)
+        options = DaemonOptions((own, address), kept, settings, linger, entrance, metrics)
     elif tls_cert or tls_key or tls_client_ca or tokens:
         raise ConfigError(
             f"--listen {address}: --tls-cert, --tls-key, --tls-client-ca and --tokens are for "
             "--listen HOST:PORT; a unix socket is its owner's alone"
         )
     else:
-        options = DaemonOptions((address,), directory, settings, linger, metrics=metrics)
+        options = DaemonOptions((address,), kept, settings, linger, metrics=metrics)
     asyncio.run(run(options))

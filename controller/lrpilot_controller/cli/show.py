@@ -4,13 +4,13 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 
 import click
 
 from lrpilot_controller.cli.options import journal_in, json_option, storage_option
 from lrpilot_controller.cli.pictures import picture, search_picture
 from lrpilot_controller.core.model import DecisionStatus
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.story import DecisionTold, Story, story_of
 
 
@@ -18,7 +18,7 @@ from lrpilot_controller.story import DecisionTold, Story, story_of
 @click.argument("run")
 @storage_option
 @json_option
-def show(run: str, storage: Path | None, as_json: bool) -> None:
+def show(run: str, storage: Storage | None, as_json: bool) -> None:
     """Tell the story of RUN: project/name, or name where that is unique."""
     with journal_in(storage) as journal:
         story = story_of(journal, run)

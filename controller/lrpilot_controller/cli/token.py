@@ -10,7 +10,7 @@ from lrpilot_controller.cli.access import tokens_in, tokens_option
 from lrpilot_controller.cli.options import json_option, storage_option
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.server.access import tokens as access
-from lrpilot_proto.rendezvous import default_storage, private_dir
+from lrpilot_controller.storage import Storage
 
 
 @click.group()
@@ -44,7 +44,7 @@ def create(
     role: str,
     projects: tuple[str, ...],
     days: float | None,
-    storage: Path | None,
+    storage: Storage | None,
     tokens: Path | None,
 ) -> None:
     """Make a token NAME, and print its secret, once."""
@@ -62,7 +62,7 @@ def create(
 )
 @storage_option
 @tokens_option
-def rotate(name: str, overlap: float, storage: Path | None, tokens: Path | None) -> None:
+def rotate(name: str, overlap: float, storage: Storage | None, tokens: Path | None) -> None:
     """Give token NAME a new secret, and print it, once. Name, role and projects stay."""
     _shown(access.rotate(_file(storage, tokens), name, overlap * 3600))
 
@@ -71,7 +71,7 @@ def rotate(name: str, overlap: float, storage: Path | None, tokens: Path | None)
 @click.argument("name")
 @storage_option
 @tokens_option
-def revoke(name: str, storage: Path | None, tokens: Path | None) -> None:
+def revoke(name: str, storage: Storage | None, tokens: Path | None) -> None:
     """Take token NAME back. Sessions that it opened end within seconds; their training goes on."""
     access.revoke(_file(storage, tokens), name)
     click.echo(f"token {name} is revoked")
@@ -81,7 +81,7 @@ def revoke(name: str, storage: Path | None, tokens: Path | None) -> None:
 @storage_option
 @tokens_option
 @json_option
-def list_(storage: Path | None, tokens: Path | None, as_json: bool) -> None:
+def list_(storage: Storage | None, tokens: Path | None, as_json: bool) -> None:
     """List the tokens; their secrets are kept nowhere."""
     entries = access.read(_file(storage, tokens))
     if as_json:
@@ -99,14 +99,14 @@ def list_(storage: Path | None, tokens: Path | None, as_json: bool) -> None:
     Console().print(table)
 
 
-def _file(storage: Path | None, named: Path | None, make: bool = False) -> Path:
-    folder = storage or default_storage()
-    if make and named is None and not folder.exists():
+def _file(storage: Storage | None, named: Path | None, make: bool = False) -> Path:
+    where = storage or Storage.default()
+    if make and named is None:
         try:
-            private_dir(folder)
+            where.make_folder()
         except OSError as error:
-            raise ConfigError(f"--storage {folder}: {error}") from error
-    return tokens_in(folder.expanduser().absolute(), named)
+            raise ConfigError(f"--storage {where}: {error}") from error
+    return tokens_in(where.folder, named)
 
 
 def _shown(secret: str) -> None:

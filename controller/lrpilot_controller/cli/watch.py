@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import click
@@ -13,6 +12,7 @@ import click
 from lrpilot_controller.cli.following import Following, Note, all_runs, one_run
 from lrpilot_controller.cli.options import json_option, storage_option
 from lrpilot_controller.cli.words import story_json, summary_json
+from lrpilot_controller.storage import Storage
 from lrpilot_proto.v1 import operator_pb2
 
 M = TypeVar("M")
@@ -25,7 +25,7 @@ REDRAW_S = 0.5  # without news: for the clock, and for a terminal that changed i
 @click.option("--project", default="", help="Only this project's runs.")
 @storage_option
 @json_option
-def watch(run: str | None, project: str, storage: Path | None, as_json: bool) -> None:
+def watch(run: str | None, project: str, storage: Storage | None, as_json: bool) -> None:
     """Watch RUN train: losses, learning rate, signals, decisions, the search's progress.
 
     RUN is project/name, or name where that is unique; without one, all runs as a table. Without a

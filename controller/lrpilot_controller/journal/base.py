@@ -8,9 +8,6 @@ from typing import NamedTuple, Protocol
 from lrpilot_controller.core.events import Event, Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 
-JOURNAL = "journal.db"
-"""The journal's file in a storage directory."""
-
 
 class JournalSuperseded(JournalUnavailable):
     """A newer daemon has opened this journal for writing; this one must stop."""

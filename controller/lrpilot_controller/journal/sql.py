@@ -1,4 +1,4 @@
-"""The journal as tables of a relational database; today in SQLite."""
+"""The journal as tables of a relational database: SQLite or PostgreSQL."""
 
 import heapq
 import os
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import URL, Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from lrpilot_controller.core.events import Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
-from lrpilot_controller.journal import across, shrinking, sqlite, states, tables
+from lrpilot_controller.journal import across, shrinking, states, tables
 from lrpilot_controller.journal.base import (
     Checkpoint,
     Entry,
@@ -36,7 +36,9 @@ from lrpilot_controller.journal.codec import (
     kind_names,
     pack_text,
 )
+from lrpilot_controller.journal.database import Database, Lines
 from lrpilot_controller.journal.opening import look, take_over
+from lrpilot_controller.journal.places import place_of
 
 _columns = attrgetter(*Row.__slots__)  # in the order of the table's columns
 
@@ -45,48 +47,53 @@ _PAGE = 64  # rows per read: a reader never holds the database open while its ca
 
 @dataclass(slots=True)
 class _Head:
-    """Where a run stands: its row, and the number of its last event."""
+    """Where a run stands: its row, its last event, and the first one of those just appended."""
 
     id: int
     last: int
+    first: int = 0
 
 
 class SqlJournal(Journal):
-    """A journal in a database file. Open one with `SqlJournal.open`."""
+    """A journal in a database. Open one with `SqlJournal.open`.
 
-    def __init__(
-        self, engine: Engine, path: Path, *, generation: int, version: int, readonly: bool
-    ) -> None:
+    Attributes:
+        place: the database that it is in.
+    """
+
+    def __init__(self, place: Database, lines: Lines, *, generation: int, version: int) -> None:
         self.generation = generation
-        self.path = path
+        self.place = place
         self._version = version
-        self._engine = engine
-        self._writer = None if readonly else engine.execution_options(begin=sqlite.WRITE)
+        self._lines = lines
         # Compiled once: putting these two together anew costs more than running them, and a
         # daemon runs them hundreds of times a second.
-        dialect = engine.dialect
-        self._ask_generation = str(select(tables.meta.c.generation).compile(dialect=dialect))
+        dialect = lines.reader.dialect
+        # Whoever asks holds the row until the end: one writer at a time, on every database.
+        ask = select(tables.meta.c.generation).with_for_update()
+        self._ask_generation = str(ask.compile(dialect=dialect))
         self._add_event = str(insert(tables.events).compile(dialect=dialect))
         self._heads: dict[RunKey, _Head] = {}
+        self._doubtful: dict[RunKey, int] = {}  # their last record before a commit that broke off
         self._lock = threading.Lock()
         self._closed = False
 
     @classmethod
     def open(
         cls,
-        path_or_url: str | os.PathLike[str],
+        place: str | os.PathLike[str] | URL,
         *,
         readonly: bool = False,
         timeout: float = 10.0,
     ) -> "SqlJournal":
-        """Opens a journal; for writing it is made where there is none, readable by its owner only.
+        """Opens a journal; for writing it is made where there is none. A file is its owner's only.
 
-        Opening for writing takes the journal over: whoever had it open for writing before can
-        write no more. An older version's journal is brought to this one; to be only read it is
-        left as it is.
+        Opening for writing takes a file over: whoever had it open for writing before can write no
+        more. A database of PostgreSQL is held by one process at a time. An older version's journal
+        is brought to this one; to be only read it is left as it is.
 
         Args:
-            path_or_url: A file, or a `sqlite:///` URL.
+            place: A file, or a URL of SQLite (`sqlite:///FILE`) or PostgreSQL.
             readonly: Only read; works beside a daemon that writes. Makes no journal and counts
                 as no opening.
             timeout: Seconds to wait for a lock that another process holds.
@@ -94,21 +101,23 @@ class SqlJournal(Journal):
         Raises:
             JournalVersionError: A newer LRPilot wrote it.
             JournalMissing: Reading, and there is none.
-            JournalCorrupt: The file is not a journal.
+            JournalCorrupt: What is there is not a journal.
             JournalUnavailable: It cannot be opened now, or not written.
             JournalError: The URL cannot be used.
+            DaemonExists: Another process writes in this database.
+            ConfigError: The driver of PostgreSQL is not installed.
         """
-        path = sqlite.locate(path_or_url)
-        if not readonly:
-            sqlite.prepare(path)
-        engine = sqlite.connect(path, readonly=readonly, timeout=timeout)
+        database = place_of(place)
+        lines = database.connect(readonly=readonly, timeout=timeout)
         try:
-            with sqlite.explained(path, "opening"):
-                version, generation = (look if readonly else take_over)(engine, path)
+            with database.explained("opening"):
+                version, generation = (
+                    look(database, lines.reader) if readonly else take_over(database, lines)
+                )
         except BaseException:
-            engine.dispose()
+            lines.close()
             raise
-        return cls(engine, path, generation=generation, version=version, readonly=readonly)
+        return cls(database, lines, generation=generation, version=version)
 
     def outgrow(self, generation: int) -> None:
         """See `Journal.outgrow`."""
@@ -130,7 +139,7 @@ class SqlJournal(Journal):
             if not rows:
                 return []
             heads: dict[RunKey, _Head] = {}
-            with self._transaction(writer) as connection:
+            with self._transaction(writer, heads) as connection:
                 values = []
                 for run, at, row in rows:
                     head = self._next(connection, heads, run)
@@ -200,7 +209,7 @@ class SqlJournal(Journal):
             try:
                 return states.newest(connection, head.id, before)
             except JournalCorrupt as error:
-                text = f"a kept state of run {run} in {self.path}: {error}"
+                text = f"a kept state of run {run} in {self.place.name}: {error}"
                 raise JournalCorrupt(text) from error
 
     def telemetry(self, run: RunKey) -> list[Held]:
@@ -232,18 +241,18 @@ class SqlJournal(Journal):
     def sweep(self) -> bool:
         """See `Journal.sweep`: the records of forgotten runs first, then pages of the file."""
         with self._lock, self._transaction(self._check_writable()) as connection:
-            return shrinking.sweep(connection) or sqlite.shrink(connection)
+            return shrinking.sweep(connection) or self.place.shrink(connection)
 
     def size(self) -> int:
-        """See `Journal.size`: the pages that are in use; free ones are used before it grows."""
+        """See `Journal.size`."""
         with self._reading() as connection:
-            return sqlite.size(connection)
+            return self.place.size(connection)
 
     def close(self) -> None:
         """See `Journal.close`."""
         with self._lock:
             self._closed = True
-            self._engine.dispose()
+            self._lines.close()
 
     def _records(self, run: RunKey, after: int, names: list[str] | None) -> Iterator[Record]:
         with self._reading() as connection:
@@ -263,7 +272,9 @@ class SqlJournal(Journal):
         try:
             event = decode(Row(*columns))
         except JournalCorrupt as error:
-            raise JournalCorrupt(f"record {n} of run {run} in {self.path}: {error}") from error
+            raise JournalCorrupt(
+                f"record {n} of run {run} in {self.place.name}: {error}"
+            ) from error
         return None if event is None else Record(n, at, event)
 
     def _range(self, head: _Head, after: int, kind: str | None) -> Iterator[Any]:
@@ -292,43 +303,71 @@ class SqlJournal(Journal):
                 known = _Head(shrinking.next_id(connection), 0)
                 named = {"id": known.id, "project": run.project, "name": run.name}
                 connection.execute(insert(tables.runs).values(named))
-            head = heads[run] = _Head(known.id, known.last)
+            head = heads[run] = _Head(known.id, known.last, known.last + 1)
         head.last += 1
         return head
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         self._check_open()
-        with sqlite.explained(self.path, "reading"), self._engine.connect() as connection:
+        if self._doubtful:
+            with self._lock, self._transaction(self._check_writable()):
+                pass
+        with self.place.explained("reading"), self._lines.reader.connect() as connection:
             yield connection
 
     def _check_writable(self) -> Engine:
         self._check_open()
-        if self._writer is None:
+        if self._lines.writer is None:
             raise JournalError(
-                f"the journal {self.path} was opened read-only; only the daemon writes it"
+                f"the journal {self.place.name} was opened read-only; only the daemon writes it"
             )
-        return self._writer
+        return self._lines.writer
 
     @contextmanager
-    def _transaction(self, writer: Engine) -> Iterator[Connection]:
+    def _transaction(
+        self, writer: Engine, heads: dict[RunKey, _Head] | None = None
+    ) -> Iterator[Connection]:
         """One that is committed at its end, by the newest daemon only.
 
-        That nobody else writes is what makes it right to remember where the runs stand.
+        That nobody else writes is what makes it right to remember where the runs stand. A commit
+        of which nobody heard is taken back, or waited for and then taken back, before anything
+        else: whoever was told that nothing was written believes it.
+
+        Args:
+            writer: on which.
+            heads: the runs that it appends to, filled within the body.
         """
-        with sqlite.explained(self.path, "writing to"), writer.begin() as connection:
-            current = connection.exec_driver_sql(self._ask_generation).scalar_one()
-            if current != self.generation:
-                raise JournalSuperseded(
-                    f"another daemon has opened the journal {self.path} (generation {current}, "
-                    f"this one is {self.generation}); stop this daemon, or give it its own "
-                    "--storage"
-                )
-            yield connection
+        try:
+            with self.place.explained("writing to"), writer.begin() as connection:
+                current = connection.exec_driver_sql(self._ask_generation).scalar_one()
+                if current != self.generation:
+                    raise JournalSuperseded(
+                        f"another daemon has opened the journal {self.place.name} (generation "
+                        f"{current}, this one is {self.generation}); stop this daemon, or give it "
+                        "its own --storage"
+                    )
+                for run, last in self._doubtful.items():
+                    _take_back(connection, run, last)
+                yield connection
+        except JournalUnavailable as error:
+            if isinstance(cause := error.__cause__, DBAPIError) and cause.connection_invalidated:
+                for run, head in (heads or {}).items():
+                    self._doubtful.setdefault(run, head.first - 1)
+                self._heads.clear()
+            raise
+        self._doubtful.clear()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise JournalUnavailable(f"the journal {self.path} was closed; open it again")
+            raise JournalUnavailable(f"the journal {self.place.name} was closed; open it again")
+
+
+def _take_back(connection: Connection, run: RunKey, last: int) -> None:
+    """Deletes the records of a run after `last`; nothing where there are none."""
+    if (head := _head(connection, run)) is not None:
+        of_run = tables.events.c.run_id == head.id
+        connection.execute(delete(tables.events).where(of_run, tables.events.c.n > last))
 
 
 def _head(connection: Connection, run: RunKey) -> _Head | None:

@@ -7,16 +7,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, inspect
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 from lrpilot_controller.journal.base import JournalCorrupt, JournalMissing
+from lrpilot_controller.journal.database import Lines
 
 # How a transaction begins, as the execution option "begin". A writer takes its lock at once: one
 # that reads first could find, when it comes to write, that it may not, and no timeout helps then.
-READ, WRITE, _NONE = "BEGIN", "BEGIN IMMEDIATE", ""
+_READ, _WRITE, _NONE = "BEGIN", "BEGIN IMMEDIATE", ""
 
 _SPARE_PAGES = 1024
 _MOVED_PAGES = 512  # in a transaction, so that no commit waits long
@@ -37,40 +37,123 @@ _ADVICE = {
 }
 
 
-def locate(path_or_url: str | os.PathLike[str]) -> Path:
-    """The absolute path of the database file that a path or a `sqlite:///` URL names.
+class SqliteFile:
+    """A journal's database in a file.
 
-    Raises:
-        JournalError: The URL is malformed, names another database system, or no file.
+    Args:
+        path: absolute.
     """
-    text = os.fspath(path_or_url)
-    if "://" not in text:
-        return Path(text).expanduser().absolute()
-    try:
-        url = make_url(text)
-    except ArgumentError as error:
-        raise JournalError(f"the journal URL is malformed: {error}; give a path") from error
-    if url.get_backend_name() != "sqlite":
-        raise JournalError(
-            f"the journal cannot be kept in {url.get_backend_name()!r} yet, only in SQLite; "
-            "give a path or a sqlite:/// URL"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+
+    def connect(self, *, readonly: bool, timeout: float) -> Lines:
+        """See `Database.connect`."""
+        if not readonly:
+            _make(self.path)
+        elif not self.path.exists():
+            raise JournalMissing(
+                f"there is no journal at {self.path}: nothing was recorded there yet, or --storage "
+                "names another directory than the daemon's"
+            )
+        engine = self._engine(readonly, timeout)
+        return Lines(engine, None if readonly else engine.execution_options(begin=_WRITE))
+
+    def _engine(self, readonly: bool, timeout: float) -> Engine:
+        uri = f"file:{quote(self.name)}?mode={'ro' if readonly else 'rw'}"
+
+        def connection() -> sqlite3.Connection:
+            opened = _open(uri, timeout)
+            if not readonly:
+                return opened
+            try:
+                opened.execute("PRAGMA schema_version")
+            except sqlite3.OperationalError:
+                # SQLite cannot make its side files here. Without a log nobody has written since
+                # the last daemon ended, and the file can be read as it lies.
+                opened.close()
+                if self._log.exists():
+                    raise
+                opened = _open(f"{uri}&immutable=1", timeout)
+            except sqlite3.DatabaseError:
+                opened.close()
+                raise
+            return opened
+
+        engine = create_engine(
+            "sqlite://", creator=connection, poolclass=QueuePool, pool_timeout=timeout
         )
-    if not url.database or url.database == ":memory:" or url.query:
-        raise JournalError(
-            f"the journal URL {text!r} must name a file and have no options; "
-            "for a journal in memory use MemoryJournal"
+        event.listen(engine, "begin", _begin)
+        if not readonly:
+            event.listen(engine, "connect", _set_up)
+        return engine
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
+
+    def tables(self, connection: Connection) -> set[str]:
+        """See `Database.tables`."""
+        return set(inspect(connection).get_table_names())
+
+    def prepare(self, writer: Engine, *, empty: bool) -> None:
+        """See `Database.prepare`: settings that the file remembers."""
+        plain = writer.execution_options(begin=_NONE)
+        if empty:
+            # An empty file can be let give back pages later; one with tables only uses them again.
+            # Where it is locked somebody else is just making the tables, and did this before.
+            with plain.connect() as connection, suppress(OperationalError):
+                connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
+        # Readers read while the daemon writes. A file system without shared memory keeps the old
+        # way, which is slower but as safe.
+        with plain.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+    def size(self, connection: Connection) -> int:
+        """See `Database.size`: the pages that are in use; others are used before it grows."""
+        pages, free, page = (
+            connection.exec_driver_sql(f"PRAGMA {what}").scalar_one()
+            for what in ("page_count", "freelist_count", "page_size")
         )
-    return Path(url.database).absolute()
+        return int((pages - free) * page)
+
+    def shrink(self, connection: Connection) -> bool:
+        """See `Database.shrink`: free pages, beyond what is worth keeping for what comes next."""
+        before = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        if before <= _SPARE_PAGES:
+            return False
+        connection.exec_driver_sql(f"PRAGMA incremental_vacuum({_MOVED_PAGES})").all()
+        after = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        return bool(after < before)
+
+    def on_disk(self) -> int:
+        """See `Database.on_disk`: the file, and what was written ahead of it."""
+        files = self.path.parent.glob(f"{self.path.name}*")
+        return sum(file.stat().st_size for file in files)
+
+    def free(self) -> float:
+        """See `Database.free`."""
+        disk = os.statvfs(self.path.parent)
+        return float(disk.f_bavail * disk.f_frsize)
+
+    @contextmanager
+    def explained(self, doing: str) -> Iterator[None]:
+        """See `Database.explained`."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise _explain(error, self.path, doing) from error
+        except TimeoutError as error:
+            text = f"{doing} the journal {self.path} took too long: {error}"
+            raise JournalUnavailable(text) from error
 
 
-def prepare(path: Path) -> None:
+def _make(path: Path) -> None:
     """Makes the file, for its owner alone, unless there is one.
 
     SQLite gives its side files the mode of the database. An existing file keeps its mode: whoever
     shared it meant to.
-
-    Raises:
-        JournalUnavailable: The file cannot be made or written.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,94 +163,6 @@ def prepare(path: Path) -> None:
             f"the journal {path} cannot be written: {error.strerror or error}; "
             "choose another --storage directory, or make this one writable"
         ) from error
-
-
-def connect(path: Path, *, readonly: bool, timeout: float) -> Engine:
-    """An engine on an existing file. A connection waits `timeout` seconds for a lock.
-
-    Raises:
-        JournalMissing: Reading, and there is no file.
-    """
-    if readonly and not path.exists():
-        raise JournalMissing(
-            f"there is no journal at {path}: nothing was recorded there yet, or --storage names "
-            "another directory than the daemon's"
-        )
-    uri = f"file:{quote(str(path))}?mode={'ro' if readonly else 'rw'}"
-
-    def connection() -> sqlite3.Connection:
-        opened = _open(uri, timeout)
-        if not readonly:
-            return opened
-        try:
-            opened.execute("PRAGMA schema_version")
-        except sqlite3.OperationalError:
-            # SQLite cannot make its side files here. Without a log nobody has written since the
-            # last daemon ended, and the file can be read as it lies.
-            opened.close()
-            if path.with_name(path.name + "-wal").exists():
-                raise
-            opened = _open(f"{uri}&immutable=1", timeout)
-        except sqlite3.DatabaseError:
-            opened.close()
-            raise
-        return opened
-
-    engine = create_engine(
-        "sqlite://", creator=connection, poolclass=QueuePool, pool_timeout=timeout
-    )
-    event.listen(engine, "begin", _begin)
-    if not readonly:
-        event.listen(engine, "connect", _set_up)
-    return engine
-
-
-def let_shrink(engine: Engine) -> None:
-    """Lets an empty file give back pages later; one with tables only uses them again."""
-    # Where it is locked somebody else is just making the tables, and did this before.
-    plain = engine.execution_options(begin=_NONE)
-    with plain.connect() as connection, suppress(OperationalError):
-        connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
-
-
-def use_wal(engine: Engine) -> None:
-    """Lets readers read while the daemon writes. The file remembers it.
-
-    A file system without shared memory keeps the old way, which is slower but as safe.
-    """
-    with engine.execution_options(begin=_NONE).connect() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-
-
-def size(connection: Connection) -> int:
-    """Bytes of the pages that are in use; the others are used before the file grows."""
-    pages, free, page = (
-        connection.exec_driver_sql(f"PRAGMA {what}").scalar_one()
-        for what in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * page)
-
-
-def shrink(connection: Connection) -> bool:
-    """Gives some free pages back to the file system, within one transaction; whether there were
-    more than are worth keeping for what comes next."""
-    before = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-    if before <= _SPARE_PAGES:
-        return False
-    connection.exec_driver_sql(f"PRAGMA incremental_vacuum({_MOVED_PAGES})").all()
-    after = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-    return bool(after < before)
-
-
-@contextmanager
-def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turns the database's errors into ones that say what to do."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise _explain(error, path, doing) from error
-    except TimeoutError as error:
-        raise JournalUnavailable(f"{doing} the journal {path} took too long: {error}") from error
 
 
 def _explain(error: DBAPIError, path: Path, doing: str) -> JournalError:
@@ -195,7 +190,7 @@ def _open(uri: str, timeout: float) -> sqlite3.Connection:
 
 
 def _begin(connection: Connection) -> None:
-    if statement := connection.get_execution_options().get("begin", READ):
+    if statement := connection.get_execution_options().get("begin", _READ):
         connection.exec_driver_sql(statement)
 
 

@@ -20,7 +20,7 @@ from lrpilot_controller.server.memory import collect_now_and_then, settle_in
 from lrpilot_controller.server.parts import Parts, assemble
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.upkeep import keep_up
-from lrpilot_proto.rendezvous import private_dir
+from lrpilot_controller.storage import Storage
 
 if TYPE_CHECKING:  # it brings cryptography, which a unix socket does without
     from lrpilot_controller.server.access.entrance import Entrance
@@ -43,7 +43,7 @@ class DaemonOptions:
     """
 
     addresses: tuple[Address, ...]
-    storage: Path
+    storage: Storage
     config: Config
     linger_s: float | None = None
     entrance: "Entrance | None" = None
@@ -64,8 +64,8 @@ async def serve(options: DaemonOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     with ExitStack() as owned:
-        _prepare(options.storage)
-        owned.enter_context(sole_owner(options.storage / "daemon.lock", f"{options.storage}"))
+        folder = _prepare(options.storage)
+        owned.enter_context(sole_owner(folder / "daemon.lock", f"{folder}"))
         for address in options.addresses:
             owned.enter_context(socket_of(address))
         parts = assemble(options.storage, options.config, owned)
@@ -134,13 +134,13 @@ async def _linger(sessions: SessionServicer, linger_s: float | None) -> None:
                 return
 
 
-def _prepare(storage: Path) -> None:
+def _prepare(storage: Storage) -> Path:
     try:
-        if not storage.exists():
-            private_dir(storage)
-        if not storage.is_dir():
-            raise NotADirectoryError(f"{storage} is not a directory")
-        if not os.access(storage, os.W_OK | os.X_OK):
-            raise PermissionError(f"{storage} is not writable")
+        folder = storage.make_folder()
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is not a directory")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"{folder} is not writable")
     except OSError as error:
         raise ConfigError(f"--storage {storage}: {error}") from error
+    return folder

@@ -7,13 +7,12 @@ reached stands in the log once, and once more when there is room again.
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
-from pathlib import Path
 
 from lrpilot_controller.errors import LimitReached
 from lrpilot_controller.journal.base import Journal, RunKey
+from lrpilot_controller.journal.database import Database
 from lrpilot_controller.server.limits import Clock, ServerLimits, over
 
 log = logging.getLogger(__name__)
@@ -27,10 +26,12 @@ ROOM = "make room (old runs, another --storage), or change it in the daemon's --
 
 
 class Room:
-    """Whether the journal's file may grow."""
+    """Whether the journal may grow."""
 
-    def __init__(self, path: Path, limits: ServerLimits, clock: Clock = time.monotonic) -> None:
-        self._path = path
+    def __init__(
+        self, place: Database, limits: ServerLimits, clock: Clock = time.monotonic
+    ) -> None:
+        self._place = place
         self._limits = limits
         self._clock = clock
         self._looked = -LOOK_S
@@ -53,7 +54,7 @@ class Room:
     def _look(self) -> None:
         before = (bool(self._full), bool(self._very_full))
         try:
-            used, free = self._used(), self._free()
+            used, free = self._place.on_disk() / MIB, self._place.free() / MIB
         except OSError as error:  # somebody removed it, or unmounted it
             self._full = self._very_full = f"the journal's disk cannot be looked at: {error}"
         else:
@@ -77,14 +78,6 @@ class Room:
             return str(over("min_free_mib", least, asked, ROOM))
         return None
 
-    def _used(self) -> float:
-        files = self._path.parent.glob(f"{self._path.name}*")  # with its write-ahead log
-        return sum(file.stat().st_size for file in files) / MIB
-
-    def _free(self) -> float:
-        disk = os.statvfs(self._path.parent)
-        return disk.f_bavail * disk.f_frsize / MIB
-
 
 class Intake:
     """Which runs and attempts the journal takes.
@@ -92,7 +85,7 @@ class Intake:
     Args:
         journal: asked for its runs when the first one opens, and again while there are too many.
         limits: what is allowed.
-        room: of the journal's file; None where it has none.
+        room: of the journal; None where nobody counts.
     """
 
     def __init__(

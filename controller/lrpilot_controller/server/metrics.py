@@ -82,7 +82,7 @@ class Readings(Collector):
         )
 
     def _journal(self) -> Iterator[Metric]:
-        size = size_of(self.parts.journal.path)
+        size = size_of(self.parts.journal.place)
         yield _gauge("journal_size_bytes", "The journal on disk.", size)
         yield _gauge(
             "journal_generation", "How often it was opened.", self.parts.journal.generation

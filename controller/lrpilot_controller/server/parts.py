@@ -1,11 +1,10 @@
 """The daemon's parts, and how they are put together."""
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from lrpilot_controller.config import Config
-from lrpilot_controller.journal.base import JOURNAL
 from lrpilot_controller.journal.retention import Retention
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.writer import JournalWriter
@@ -17,6 +16,7 @@ from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.server.watching import Watching
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.advisor import InterventionAdvisor
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder
@@ -37,7 +37,7 @@ class Parts:
     watching: Watching
 
 
-def assemble(storage: Path, config: Config, owned: ExitStack) -> Parts:
+def assemble(storage: Storage, config: Config, owned: ExitStack) -> Parts:
     """Open the journal in `storage`, and put together what serves it.
 
     Args:
@@ -45,8 +45,10 @@ def assemble(storage: Path, config: Config, owned: ExitStack) -> Parts:
 
     Raises:
         JournalError: the journal cannot be used.
+        DaemonExists: another daemon holds its database.
+        ConfigError: the database needs a driver that is not installed.
     """
-    journal = SqlJournal.open(storage / JOURNAL)
+    journal = SqlJournal.open(storage.journal)
     owned.callback(journal.close)
     writer = JournalWriter(journal)
     owned.callback(writer.close)
@@ -57,8 +59,10 @@ def assemble(storage: Path, config: Config, owned: ExitStack) -> Parts:
     advisor = InterventionAdvisor(storage, config.sampler)
     owned.callback(advisor.close)
     limits = config.server
-    intake = Intake(journal, limits, Room(storage / JOURNAL, limits))
-    retention = Retention(journal, writer, config.keep, limits.max_journal_mib * MIB)
+    intake = Intake(journal, limits, Room(journal.place, limits))
+    # A table keeps the room of what was dropped for what comes next, so that no dropping shows.
+    most = math.inf if storage.database is not None else limits.max_journal_mib * MIB
+    retention = Retention(journal, writer, config.keep, most)
     watching = Watching(journal)
     runs = Runs(journal, writer, config, priors, intake)
     runs.listeners += [recorder.record, Chronicle(journal).record, retention.heard, watching.record]

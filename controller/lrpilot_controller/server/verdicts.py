@@ -5,9 +5,10 @@ from pathlib import Path
 
 from lrpilot_controller.core.events import Commanded, Decided
 from lrpilot_controller.errors import NotFound, NotNow
-from lrpilot_controller.journal.base import JOURNAL, Reader, RunKey
+from lrpilot_controller.journal.base import Reader, RunKey
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.server.address import sole_owner
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.story import find_run
 from lrpilot_controller.story.model import word_of
 
@@ -45,11 +46,11 @@ def verdict_told(run: RunKey, command: Commanded) -> str:
     )
 
 
-def write_verdict(storage: Path, run: str, command: Commanded) -> str:
+def write_verdict(storage: Storage, run: str, command: Commanded) -> str:
     """Record a verdict where no daemon runs; what follows from it.
 
     Args:
-        storage: the directory of the journal.
+        storage: whose journal.
         run: `project/name`, or `name` where that is unique.
         command: the verdict.
 
@@ -59,11 +60,11 @@ def write_verdict(storage: Path, run: str, command: Commanded) -> str:
         DaemonExists: a daemon holds the journal, at another address than it was asked at.
         JournalError: it cannot be written.
     """
-    path = storage / JOURNAL
-    if not path.exists():
-        raise NotFound(f"no journal at {path}: no run has been recorded there yet")
-    with sole_owner(storage / "daemon.lock", str(storage)):
-        journal = SqlJournal.open(path)
+    place = storage.journal
+    if isinstance(place, Path) and not place.exists():
+        raise NotFound(f"no journal at {place}: no run has been recorded there yet")
+    with sole_owner(storage.make_folder() / "daemon.lock", str(storage)):
+        journal = SqlJournal.open(place)
         try:
             key = find_run(journal, run)
             find_decision(journal, key, command.decision_id or 0)

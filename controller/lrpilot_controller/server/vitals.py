@@ -1,8 +1,8 @@
 """The daemon itself, as it stands: what `Status` tells."""
 
 import time
-from pathlib import Path
 
+from lrpilot_controller.journal.database import Database
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.server.session import SessionServicer
 from lrpilot_controller.version import VERSION
@@ -24,14 +24,13 @@ class Vitals:
             generation=self._journal.generation,
             uptime_seconds=time.monotonic() - self._since,
             sessions=self._sessions.active,
-            journal_bytes=size_of(self._journal.path),
+            journal_bytes=size_of(self._journal.place),
         )
 
 
-def size_of(journal: Path) -> int:
-    """Bytes on disk of a journal and what was written ahead of it."""
-    return sum(
-        path.stat().st_size
-        for path in (journal, journal.with_name(journal.name + "-wal"))
-        if path.exists()
-    )
+def size_of(place: Database) -> int:
+    """Bytes on disk of a journal; 0 while nobody can look."""
+    try:
+        return place.on_disk()
+    except OSError:
+        return 0

@@ -12,9 +12,10 @@ from pathlib import Path
 from lrpilot_controller.core.events import Answered
 from lrpilot_controller.core.model import Attempt, Question
 from lrpilot_controller.journal.base import RunKey
-from lrpilot_controller.tuning import studies
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.faults import words_of
 from lrpilot_controller.tuning.interventions import gain_of, interventions_study
+from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.reading import Part, TrialReader
 from lrpilot_controller.tuning.samplers import FACTOR, Past, Range, Sampler, propose
 
@@ -30,11 +31,11 @@ class InterventionAdvisor:
     """Answers one question after the other, on a thread that nothing else waits for.
 
     Args:
-        storage: The storage directory.
+        storage: A storage, or its directory.
         sampler: Proposes the factors.
     """
 
-    def __init__(self, storage: Path, sampler: Sampler = Sampler.QUADRATIC) -> None:
+    def __init__(self, storage: Storage | Path, sampler: Sampler = Sampler.QUADRATIC) -> None:
         self._reader = TrialReader(storage)
         self._sampler = sampler
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
@@ -69,11 +70,11 @@ class InterventionAdvisor:
                 self._faulty = False
             except Exception as error:
                 self._reader.close()
-                words = words_of(error, self._reader.path)
+                words = words_of(error, self._reader.place)
                 if not self._faulty:
                     log.warning("factors are the rule's until this is mended: %s", words)
                 self._faulty = True
-                answer.set_exception(studies.TrialsUnavailable(words))
+                answer.set_exception(TrialsUnavailable(words))
         self._reader.close()
 
     def _answer(self, run: RunKey, attempt: Attempt, question: Question) -> Answered:

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
+from lrpilot_controller.storage import ARTIFACTS, Storage
 from lrpilot_controller.tuning import pages, searches, studies
+from lrpilot_controller.tuning.places import place_of
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -51,15 +53,15 @@ class Link:
 
 
 class Review:
-    """The trials of a storage directory, open for a dashboard. Use it as a context manager."""
+    """The trials of a storage, open for a dashboard. Use it as a context manager."""
 
-    def __init__(self, storage: "BaseStorage", directory: Path) -> None:
+    def __init__(self, storage: "BaseStorage", folder: Path) -> None:
         self._storage = storage
-        self._directory = directory
+        self._folder = folder
 
     @classmethod
     @contextmanager
-    def open(cls, directory: Path) -> Iterator["Review"]:
+    def open(cls, where: Storage | Path) -> Iterator["Review"]:
         """Opens what a daemon wrote; works beside the daemon.
 
         Raises:
@@ -67,10 +69,10 @@ class Review:
             TrialsUnavailable: The file cannot be used.
             ConfigError: Optuna is not installed.
         """
-        path = directory / studies.TRIALS
-        if not path.exists():
+        place = place_of(where)
+        if place.identity() is None:
             raise NotFound(
-                f"nothing to review in {directory}: no decision has been recorded there yet. The "
+                f"nothing to review in {where}: no decision has been recorded there yet. The "
                 "daemon makes its first trial when it cuts an LR, rolls a run back or stops it, or "
                 "when a search ends"
             )
@@ -79,12 +81,13 @@ class Review:
                 import optuna
 
                 optuna.logging.set_verbosity(optuna.logging.WARNING)
-                storage = studies.open_file(path, _TIMEOUT_S, create=False)
+                storage = place.open(_TIMEOUT_S, create=False)
             except ImportError as error:
                 raise not_installed(error) from error
             owned.callback(storage.engine.dispose)
             owned.callback(storage.remove_session)
-            yield cls(optuna.storages.get_storage(storage), directory)
+            folder = where if isinstance(where, Path) else where.folder
+            yield cls(optuna.storages.get_storage(storage), folder)
 
     def links(self) -> list[Link]:
         """Links to each run's page, to what its searches found, and to its decisions."""
@@ -121,8 +124,8 @@ class Review:
             from optuna.artifacts import FileSystemArtifactStore
         except ImportError as error:
             raise not_installed(error) from error
-        artifacts = self._directory / studies.ARTIFACTS
-        artifacts.mkdir(mode=0o700, exist_ok=True)
+        artifacts = self._folder / ARTIFACTS
+        artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
         app = optuna_dashboard.wsgi(
             self._storage, artifact_store=FileSystemArtifactStore(artifacts)
         )

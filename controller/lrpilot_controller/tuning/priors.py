@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from lrpilot_controller.core.events import PriorAnswered
 from lrpilot_controller.core.model import Attempt
 from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning import studies
 from lrpilot_controller.tuning.faults import words_of
+from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.reading import TrialReader
 
 if TYPE_CHECKING:
@@ -34,10 +36,10 @@ class JobPriors:
     """Answers from the file of trials, on a thread of its own; Optuna is slow to load.
 
     Args:
-        storage: The storage directory.
+        storage: A storage, or its directory.
     """
 
-    def __init__(self, storage: Path) -> None:
+    def __init__(self, storage: Storage | Path) -> None:
         self._memory = TrialReader(storage)
         self._queue: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="lrpilot-priors", daemon=True)
@@ -74,7 +76,7 @@ class JobPriors:
             except Exception as error:
                 self._memory.close()
                 log.info("run %s is not told what earlier runs found: %s", run, error)
-                answer.set_exception(studies.TrialsUnavailable(words_of(error, self._memory.path)))
+                answer.set_exception(TrialsUnavailable(words_of(error, self._memory.place)))
         self._memory.close()
 
     def _answer(self, run: RunKey, attempt: Attempt) -> PriorAnswered:

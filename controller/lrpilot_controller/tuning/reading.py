@@ -7,7 +7,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning import studies
+from lrpilot_controller.tuning.places import place_of
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -26,48 +28,43 @@ class Part:
 
 
 class TrialReader:
-    """The file of trials, open to read. For one thread.
+    """The trials, open to read. For one thread.
 
     Args:
-        storage: The storage directory.
+        storage: A storage, or its directory.
     """
 
-    def __init__(self, storage: Path) -> None:
-        self.path = storage / studies.TRIALS
+    def __init__(self, storage: Storage | Path) -> None:
+        self.place = place_of(storage)
         self._storage: BaseStorage | None = None
         self._closing = ExitStack()
-        self._inode = 0
+        self._identity: int | None = None
+        self._looked = False
 
     @property
     def ready(self) -> bool:
-        """Whether the file is open as it is now, or there is none. For any thread."""
-        try:
-            inode = self.path.stat().st_ino
-        except OSError:
-            return True
-        return self._storage is not None and inode == self._inode
+        """Whether they are open as they are now, or there are none. For any thread."""
+        return self._looked and not self.place.moved(self._identity)
 
     def open(self) -> "BaseStorage | None":
-        """The trials as they are now; None where there is no file of them."""
-        try:
-            inode = self.path.stat().st_ino
-        except FileNotFoundError:
+        """The trials as they are now; None where there are none yet."""
+        identity = self.place.identity()
+        if identity is None:
             self.close()
-            return None
-        if self._storage is None or inode != self._inode:
+        elif self._storage is None or identity != self._identity:
             import optuna
 
             self.close()
             optuna.logging.set_verbosity(optuna.logging.WARNING)
-            opened = studies.open_to_read(self.path, _LOCK_S)
+            opened = self.place.open_to_read(_LOCK_S)
             self._closing.callback(opened.engine.dispose)
             self._closing.callback(opened.remove_session)
-            self._inode = inode
             self._storage = optuna.storages.get_storage(opened)
+        self._identity, self._looked = identity, True
         return self._storage
 
     def close(self) -> None:
-        """Lets go of the file; it is opened again when needed."""
+        """Lets go of them; they are opened again when needed."""
         self._storage = None
         self._closing.close()
 

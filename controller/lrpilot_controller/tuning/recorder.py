@@ -21,13 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from lrpilot_controller.core.events import Commanded, Decided, ReceiptArrived
 from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.base import Journal, Record, RunKey
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.cases import is_news, read_cases
 from lrpilot_controller.tuning.entries import Identity
 from lrpilot_controller.tuning.faults import words_of
 from lrpilot_controller.tuning.interventions import entry_of
 from lrpilot_controller.tuning.pages import mark_of, newest_news, page_of, show
+from lrpilot_controller.tuning.places import Place, TrialsUnavailable, place_of
 from lrpilot_controller.tuning.searches import search_entries
-from lrpilot_controller.tuning.studies import TRIALS, TrialsUnavailable
 from lrpilot_controller.tuning.trials import TrialBook
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ MAX_TRIALS = 100
 _REDRAW_S = 60.0
 
 
-def reconcile(storage: Path, journal: Journal, timeout_s: float = 0.0) -> None:
+def reconcile(storage: Storage | Path, journal: Journal, timeout_s: float = 0.0) -> None:
     """Brings the trials in `storage` up to the journal, once, on the calling thread.
 
     Raises:
@@ -64,12 +65,14 @@ class TrialRecorder:
     """Records decisions as Optuna trials without ever delaying or failing its caller.
 
     Args:
-        storage: The storage directory; the trials are in `optuna.db` there.
-        lock_timeout_s: The longest wait for a lock on that file.
+        storage: A storage, or its directory; the trials are in `optuna.db` there.
+        lock_timeout_s: The longest wait for a lock on them.
         retry_s: The first pause after a fault; each further one is twice as long, to a minute.
     """
 
-    def __init__(self, storage: Path, *, lock_timeout_s: float = 5.0, retry_s: float = 1.0) -> None:
+    def __init__(
+        self, storage: Storage | Path, *, lock_timeout_s: float = 5.0, retry_s: float = 1.0
+    ) -> None:
         self._queue: queue.SimpleQueue[RunKey | None] = queue.SimpleQueue()
         self._pass = _Pass(storage, lock_timeout_s)
         self._retry_s = retry_s
@@ -135,14 +138,14 @@ class TrialRecorder:
                     if self._pass.closing.is_set():
                         return
                     self._pass.close()
-                    _tell(error, self._pass.path, first=not faults)
+                    _tell(error, self._pass.place, first=not faults)
                     faults, runs = faults + 1, None
                     self.faults += 1
                     pause = min(self._retry_s * 2 ** (faults - 1), _LONGEST_PAUSE_S)
                     open_ = self._wait(pause)
                     continue
                 if faults:
-                    log.info("%s has caught up with the journal", self._pass.path)
+                    log.info("%s has caught up with the journal", self._pass.place.name)
                 faults = 0
                 rest = min(_REST * (time.monotonic() - begin), _LONGEST_REST_S)
                 open_, runs = self._next(rest)
@@ -182,10 +185,9 @@ class TrialRecorder:
 class _Pass:
     """Comparing runs with their trials, and the book that stays open from one time to the next."""
 
-    def __init__(self, storage: Path, timeout_s: float) -> None:
-        self.path = storage / TRIALS
+    def __init__(self, storage: Storage | Path, timeout_s: float) -> None:
+        self.place = place_of(storage)
         self.closing = threading.Event()
-        self._storage = storage
         self._timeout_s = timeout_s
         self._book: TrialBook | None = None
         self._strange: set[RunKey] = set()
@@ -195,7 +197,7 @@ class _Pass:
     def everything(self, journal: Journal) -> None:
         """Compares every run, then ends the trials that no run answers for."""
         pending = self.some(journal, journal.runs())
-        if self.closing.is_set() or (self._book is None and not self.path.exists()):
+        if self.closing.is_set() or (self._book is None and self.place.identity() is None):
             return
         self._opened().fail_strays(pending)
 
@@ -218,8 +220,8 @@ class _Pass:
                         "the decisions of run %s cannot be copied to %s: %s; they are in the "
                         "journal (lrpilot show)",
                         run,
-                        self.path,
-                        words_of(error, self.path),
+                        self.place.name,
+                        words_of(error, self.place),
                     )
         return pending
 
@@ -262,7 +264,7 @@ class _Pass:
 
     def _opened(self) -> TrialBook:
         if self._book is None:
-            self._book = TrialBook(self._storage, self._timeout_s)
+            self._book = TrialBook(self.place, self._timeout_s)
             self._book.check()
         return self._book
 
@@ -285,13 +287,13 @@ def _outages() -> tuple[type[Exception], ...]:
     return (*common, OptunaError)
 
 
-def _tell(error: Exception, path: Path, *, first: bool) -> None:
+def _tell(error: Exception, place: Place, *, first: bool) -> None:
     if not first:
-        log.debug("%s still lags behind the journal: %s", path, error)
+        log.debug("%s still lags behind the journal: %s", place.name, error)
         return
     log.warning(
         "decisions are not being copied to %s for review; training and decisions go on, and it "
         "catches up by itself: %s",
-        path,
-        words_of(error, path),
+        place.name,
+        words_of(error, place),
     )

@@ -1,15 +1,14 @@
 """Entries written as trials: each exactly once, whatever was written before."""
 
-import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrpilot_controller.tuning import shown, studies
 from lrpilot_controller.tuning.entries import VERDICT, Entry, Home, Identity
+from lrpilot_controller.tuning.places import Place, TrialsUnavailable
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Spot:
     """Where an entry's trial is."""
 
     study: "Study"
@@ -29,10 +28,10 @@ class Place:
 
 
 class TrialBook:
-    """The open file of trials, for one thread.
+    """The open trials, for one thread.
 
     Args:
-        directory: The storage directory.
+        place: Where the trials are.
         timeout_s: The longest wait for a lock that another process holds.
 
     Raises:
@@ -40,22 +39,22 @@ class TrialBook:
         ImportError: Optuna is not installed.
     """
 
-    def __init__(self, directory: Path, timeout_s: float) -> None:
+    def __init__(self, place: Place, timeout_s: float) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.path = directory / studies.TRIALS
+        self._place = place
         self._timeout_s = timeout_s
-        self._places: dict[Identity, Place] = {}
+        self._places: dict[Identity, Spot] = {}
         self._settled: set[Identity] = set()  # finished, and nothing of it is missing
         self._judged: dict[Identity, str] = {}
         self._studies: dict[str, Study] = {}
         with ExitStack() as opening:
-            opening.enter_context(studies.sole_writer(directory, timeout_s))
-            storage = studies.open_file(self.path, timeout_s, create=True)
+            opening.enter_context(place.sole_writer(timeout_s))
+            storage = place.open(timeout_s, create=True)
             opening.callback(storage.engine.dispose)
             opening.callback(storage.remove_session)
-            self._inode = self.path.stat().st_ino
+            self._identity = place.identity()
             self.storage = optuna.storages.get_storage(storage)
             for study in studies.our_studies(self.storage):
                 self._read(study)
@@ -66,17 +65,14 @@ class TrialBook:
         self._closing.close()
 
     def check(self) -> None:
-        """Makes sure that what is written now arrives in the file of that name.
+        """Makes sure that what is written now arrives in the place of that name.
 
         Raises:
             TrialsUnavailable: It was removed or replaced, or cannot be written.
         """
-        try:
-            if self.path.stat().st_ino != self._inode:
-                raise studies.TrialsUnavailable(f"{self.path} was replaced: it is opened anew")
-            studies.check_writable(self.path, self._timeout_s)
-        except (OSError, sqlite3.Error) as error:
-            raise studies.TrialsUnavailable(studies.explain(self.path, error)) from error
+        self._place.check_writable(self._timeout_s)
+        if self._place.identity() != self._identity:
+            raise TrialsUnavailable(f"{self._place.name} was replaced: it is opened anew")
 
     def put(self, entry: Entry) -> None:
         """Writes what is missing of an entry; what is there already is left as it is."""
@@ -125,14 +121,14 @@ class TrialBook:
         kind = studies.kind_of(study.user_attrs)
         for trial in study.get_trials(deepcopy=False):
             identity = identity_of(kind, trial.user_attrs)
-            self._places[identity] = Place(study, trial.number)
+            self._places[identity] = Spot(study, trial.number)
             if trial.state.is_finished():
                 self._settled.add(identity)
         if identity is not None:
             # Its writer may have died between this trial and its note.
             self._settled.discard(identity)
 
-    def _add(self, entry: Entry) -> Place:
+    def _add(self, entry: Entry) -> Spot:
         from optuna.distributions import FloatDistribution
         from optuna.trial import TrialState, create_trial
 
@@ -152,11 +148,11 @@ class TrialBook:
         if entry.ended is not None:
             trial.datetime_complete = datetime.fromtimestamp(entry.ended)
         study.add_trial(trial)
-        place = Place(study, study.get_trials(deepcopy=False)[-1].number)
+        place = Spot(study, study.get_trials(deepcopy=False)[-1].number)
         self._note(place, entry)
         return place
 
-    def _update(self, place: Place, entry: Entry) -> None:
+    def _update(self, place: Spot, entry: Entry) -> None:
         from optuna.trial import TrialState
 
         trial = place.trial()
@@ -174,7 +170,7 @@ class TrialBook:
             state = TrialState[entry.state]
             place.study.tell(place.number, entry.value, state=state, skip_if_finished=True)
 
-    def _note(self, place: Place, entry: Entry) -> None:
+    def _note(self, place: Spot, entry: Entry) -> None:
         if note := entry.note():
             if entry.page is not None:
                 note += f"\n\n{shown.link_to(self._study(entry.page))}"

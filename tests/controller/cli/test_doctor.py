@@ -15,6 +15,7 @@ from lrpilot_controller.cli import checkup
 from lrpilot_controller.cli.checkup import NOTE, OK, WRONG
 from lrpilot_controller.journal import SqlJournal
 from lrpilot_controller.server.address import Address
+from lrpilot_controller.storage import Storage
 from support.daemon import Daemon, cli, environment
 
 
@@ -158,11 +159,11 @@ def test_a_daemon_that_must_answer_and_does_not_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LRPILOT_ADDRESS", raising=False)
-    assert checkup.answers(tmp_path).level == NOTE
-    assert checkup.answers(tmp_path, needed=True).level == WRONG
+    assert checkup.answers(Storage(tmp_path)).level == NOTE
+    assert checkup.answers(Storage(tmp_path), needed=True).level == WRONG
     monkeypatch.setenv("LRPILOT_ADDRESS", f"unix:{tmp_path}/none.sock")
     assert checkup.answers(None).level == WRONG  # training starts none there
-    assert checkup.answers(tmp_path).level == NOTE
+    assert checkup.answers(Storage(tmp_path)).level == NOTE
 
 
 def test_a_daemon_of_another_version_is_wrong(

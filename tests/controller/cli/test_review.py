@@ -34,7 +34,7 @@ from lrpilot_controller.core.model import (
 from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal import RunKey, SqlJournal
-from lrpilot_controller.tuning.studies import sole_writer
+from lrpilot_controller.tuning.file import TrialsFile
 
 MAIN = "from lrpilot_controller.cli import main; main()"
 
@@ -210,7 +210,7 @@ def test_links_of_one_run(run: str, storage: Path) -> None:
 
 
 def test_beside_a_daemon_that_writes(storage: Path) -> None:
-    with sole_writer(storage, 0):
+    with TrialsFile(storage / "optuna.db").sole_writer(0):
         output, _ = called("--storage", str(storage), "--no-serve")
     assert len(output.splitlines()) == 4
 

@@ -13,11 +13,12 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "storage" / "journal.db"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def journal(request: pytest.FixtureRequest, database: Path) -> Iterator[Journal]:
     make: dict[str, Callable[[], Journal]] = {
         "memory": MemoryJournal,
         "sqlite": lambda: SqlJournal.open(database),
+        "postgresql": lambda: SqlJournal.open(request.getfixturevalue("postgres_url")),
     }
     opened = make[request.param]()
     yield opened

@@ -100,14 +100,14 @@ def test_reopening_counts_generations_and_keeps_records(database: Path) -> None:
 def test_urls(database: Path) -> None:
     database.parent.mkdir()
     journal = SqlJournal.open(f"sqlite:///{database}")
-    assert journal.path == database
+    assert journal.place.name == str(database)
     journal.close()
 
 
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("postgresql://host/db", "cannot be kept in 'postgresql' yet"),
+        ("mysql://me:secret@host/db", "cannot be kept in 'mysql', only in SQLite or PostgreSQL"),
         ("sqlite://", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
         ("://", "malformed"),
@@ -144,7 +144,7 @@ def test_only_the_owner_may_read(database: Path) -> None:
 
 def test_write_ahead_log_and_no_sync_per_commit(database: Path) -> None:
     journal = SqlJournal.open(database)
-    with journal._engine.connect() as connection:
+    with journal._lines.reader.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
     journal.close()
@@ -158,7 +158,7 @@ def test_reads_are_served_by_indexes(database: Path) -> None:
     }
     for index, condition in statements.items():
         query = f"SELECT payload FROM events WHERE run_id = 1 AND {condition}"
-        with journal._engine.connect() as connection:
+        with journal._lines.reader.connect() as connection:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")
             details = " ".join(row[3] for row in plan)
         assert index in details
@@ -179,7 +179,7 @@ def test_a_reader_beside_the_writer(database: Path) -> None:
         writer.append([(RUN, 0.0, LOST)])
         assert count(reader) == number
     # Neither waits for the other, even within a transaction.
-    with writer._writer.begin() as connection:  # type: ignore[union-attr]
+    with writer._lines.writer.begin() as connection:  # type: ignore[union-attr]
         connection.exec_driver_sql("UPDATE meta SET generation = generation")
         assert count(reader) == 5
     reading = reader.records(RUN)

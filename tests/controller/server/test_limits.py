@@ -14,6 +14,7 @@ from lrpilot_controller.config import load_config
 from lrpilot_controller.core.events import SessionLost
 from lrpilot_controller.errors import LimitReached
 from lrpilot_controller.journal import MemoryJournal, RunKey
+from lrpilot_controller.journal.sqlite import SqliteFile
 from lrpilot_controller.server.identity import LOCAL, Identity, Role
 from lrpilot_controller.server.intake import LOOK_S, RECOUNT_S, Intake, Room
 from lrpilot_controller.server.limits import PATIENCE_S, Door, Meter, ServerLimits
@@ -226,7 +227,7 @@ def test_a_large_journal_takes_no_new_run_then_nothing(
 ) -> None:
     caplog.set_level(logging.INFO)
     journal, log = tmp_path / "journal.db", tmp_path / "journal.db-wal"
-    room = Room(journal, ServerLimits(max_journal_mib=10, min_free_mib=0), clock)
+    room = Room(SqliteFile(journal), ServerLimits(max_journal_mib=10, min_free_mib=0), clock)
 
     def size(mib: float) -> None:
         for file in (journal, log):
@@ -256,8 +257,8 @@ def test_a_full_disk_is_noticed_before_it_is_full(tmp_path: Path) -> None:
     """More than any disk has."""
     huge = 10**9
     with refused("min_free_mib", huge):
-        Room(tmp_path / "journal.db", ServerLimits(min_free_mib=huge)).check(new=False)
-    Room(tmp_path / "journal.db", ServerLimits(min_free_mib=0)).check(new=True)
+        Room(SqliteFile(tmp_path / "journal.db"), ServerLimits(min_free_mib=huge)).check(new=False)
+    Room(SqliteFile(tmp_path / "journal.db"), ServerLimits(min_free_mib=0)).check(new=True)
 
 
 def test_a_storage_that_was_removed_takes_nothing_until_it_is_back(
@@ -265,7 +266,7 @@ def test_a_storage_that_was_removed_takes_nothing_until_it_is_back(
 ) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
-    room = Room(folder / "journal.db", ServerLimits(min_free_mib=0), clock)
+    room = Room(SqliteFile(folder / "journal.db"), ServerLimits(min_free_mib=0), clock)
     room.check(new=True)
     folder.rmdir()
     clock.now += LOOK_S

@@ -37,7 +37,8 @@ from lrpilot_controller.core.model import (
 )
 from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.journal import Journal, MemoryJournal, Record, RunKey, SqlJournal
-from lrpilot_controller.tuning import studies
+from lrpilot_controller.tuning import file, studies
+from lrpilot_controller.tuning.file import TrialsFile
 from lrpilot_controller.tuning.recorder import TrialRecorder
 
 EVIDENCE = {"rise": 4.5, "level": 1.25}
@@ -188,7 +189,7 @@ def memory() -> MemoryJournal:
 def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of trials without any: making one takes Optuna longer than all else."""
     path = tmp_path_factory.mktemp("empty") / "optuna.db"
-    studies.open_file(path, 5, create=True).engine.dispose()
+    TrialsFile(path).open(5, create=True).engine.dispose()
     return path
 
 
@@ -202,7 +203,7 @@ def _made_by_copying(
     request: pytest.FixtureRequest, empty_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "really_made" not in request.fixturenames:
-        monkeypatch.setattr(studies, "_create", lambda path, _: shutil.copy(empty_file, path))
+        monkeypatch.setattr(file, "_create", lambda path, _: shutil.copy(empty_file, path))
 
 
 @contextmanager

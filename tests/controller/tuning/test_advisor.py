@@ -15,6 +15,7 @@ from lrpilot_controller.journal import Journal, RunKey
 from lrpilot_controller.tuning import advisor as advising
 from lrpilot_controller.tuning import studies
 from lrpilot_controller.tuning.advisor import InterventionAdvisor, earned, seed_of
+from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.reading import TrialReader
 from lrpilot_controller.tuning.recorder import reconcile
 from lrpilot_controller.tuning.samplers import Past, Range, Sampler
@@ -149,7 +150,7 @@ def test_trials_that_cannot_be_read_fail_the_answer_and_are_told_once(
     database.write_bytes(b"no database" * 1000)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            with pytest.raises(studies.TrialsUnavailable, match="not a database"):
+            with pytest.raises(TrialsUnavailable, match="not a database"):
                 ask(advisor)
     assert len(caplog.messages) == 1
     assert "factors are the rule's until this is mended" in caplog.messages[0]
@@ -167,7 +168,7 @@ def test_a_sampler_that_raises_fails_the_answer_alone(
 
     with monkeypatch.context() as patched:
         patched.setattr(advising, "propose", broken)
-        with pytest.raises(studies.TrialsUnavailable, match="ZeroDivisionError: a bug"):
+        with pytest.raises(TrialsUnavailable, match="ZeroDivisionError: a bug"):
             ask(advisor)
     assert ask(advisor).factor == pytest.approx(1 / 3)
 

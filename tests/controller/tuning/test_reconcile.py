@@ -18,8 +18,9 @@ from lrpilot_controller.core.model import Action, DecisionStatus, SignalKind, Ve
 from lrpilot_controller.journal import MemoryJournal, SqlJournal
 from lrpilot_controller.tuning import recorder, studies
 from lrpilot_controller.tuning import trials as trials_module
+from lrpilot_controller.tuning.file import TrialsFile
+from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.recorder import reconcile
-from lrpilot_controller.tuning.studies import TrialsUnavailable
 
 Trials = Callable[[], list[optuna.trial.FrozenTrial]]
 
@@ -272,7 +273,7 @@ def test_a_trial_that_a_person_ended_is_left_alone(
 ) -> None:
     run.decide(1)
     reconcile(storage, journal)
-    opened = studies.open_file(database, 5, create=False)
+    opened = TrialsFile(database).open(5, create=False)
     study = studies.our_studies(optuna.storages.get_storage(opened))[0]
     study.tell(0, 0.9)
     opened.engine.dispose()
@@ -319,7 +320,7 @@ def test_studies_are_by_signal_and_optimizer(
 def test_a_study_says_what_it_is(run: Any, journal: SqlJournal, storage: Path) -> None:
     run.decide(1)
     reconcile(storage, journal)
-    opened = studies.open_file(storage / "optuna.db", 5, create=False)
+    opened = TrialsFile(storage / "optuna.db").open(5, create=False)
     study, _page = studies.our_studies(optuna.storages.get_storage(opened))
     assert study.direction.name == "MAXIMIZE"
     assert study.metric_names == ["gain"]
@@ -496,7 +497,7 @@ def test_the_file_is_in_wal_mode(run: Any, journal: SqlJournal, storage: Path) -
 def test_one_process_writes_at_a_time(run: Any, journal: SqlJournal, storage: Path) -> None:
     run.decide(1)
     with (
-        studies.sole_writer(storage, 0),
+        TrialsFile(storage / "optuna.db").sole_writer(0),
         pytest.raises(TrialsUnavailable, match="another LRPilot process"),
     ):
         reconcile(storage, journal)
@@ -506,7 +507,7 @@ def test_one_process_writes_at_a_time(run: Any, journal: SqlJournal, storage: Pa
 def test_studies_of_others_in_the_file_are_left_alone(
     run: Any, journal: SqlJournal, storage: Path, database: Path, trials: Trials
 ) -> None:
-    opened = studies.open_file(database, 5, create=True)
+    opened = TrialsFile(database).open(5, create=True)
     study = optuna.create_study(storage=opened, study_name="mine")
     study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
     run.decide(1)

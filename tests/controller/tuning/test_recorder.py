@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from lrpilot_controller.core.events import SessionOpened
 from lrpilot_controller.core.model import Action, Attempt, DecisionStatus, ParamGroup
 from lrpilot_controller.journal import MemoryJournal, Record, SqlJournal
+from lrpilot_controller.tuning.file import TrialsFile
 from lrpilot_controller.tuning.recorder import TrialRecorder
 
 Make = Callable[..., TrialRecorder]
@@ -270,9 +271,8 @@ def test_a_study_that_is_deleted_meanwhile_is_rebuilt(
     recorder.start(journal)
     finish(run)
     until(lambda: [t.state for t in trials()] == [TrialState.COMPLETE])
-    from lrpilot_controller.tuning import studies
 
-    opened = studies.open_file(database, 5, create=False)
+    opened = TrialsFile(database).open(5, create=False)
     optuna.delete_study(study_name="demo/interventions/divergence/adam", storage=opened)
     opened.remove_session()
     opened.engine.dispose()

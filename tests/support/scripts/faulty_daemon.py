@@ -32,8 +32,8 @@ from lrpilot_controller.core.events import (
     SessionOpened,
 )
 from lrpilot_controller.errors import JournalUnavailable
-from lrpilot_controller.journal import sqlite
 from lrpilot_controller.journal.sql import SqlJournal
+from lrpilot_controller.journal.sqlite import SqliteFile
 from lrpilot_controller.server import runs
 from lrpilot_controller.server.runs import Runs
 
@@ -135,18 +135,18 @@ def _break_journal(conditions: Conditions) -> None:
 
 
 def _break_database(conditions: Conditions) -> None:
-    real = sqlite.connect
+    real = SqliteFile.connect
 
     def connect(*args: Any, **options: Any) -> Any:
-        engine = real(*args, **options)
+        lines = real(*args, **options)
 
-        @event.listens_for(engine, "checkout")
+        @event.listens_for(lines.reader, "checkout")
         def obey(connection: Any, *_: object) -> None:
             connection.execute(f"PRAGMA query_only={int(bool(conditions['readonly']))}")
 
-        return engine
+        return lines
 
-    sqlite.connect = connect
+    SqliteFile.connect = connect  # type: ignore[method-assign]
 
 
 def main(conditions: str, *arguments: str) -> None:

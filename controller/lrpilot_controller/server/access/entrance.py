@@ -7,6 +7,7 @@ from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.server.access.tls import Certificates, TlsFiles
 from lrpilot_controller.server.access.tokens import Tokens
 from lrpilot_controller.server.address import Address
+from lrpilot_controller.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Entrance:
     def open(
         cls,
         address: Address,
-        storage: Path,
+        storage: Storage,
         tokens: Path,
         cert: Path | None,
         key: Path | None,
