@@ -37,8 +37,8 @@ class TrialsDatabase:
             return _identity(connection)
 
     def moved(self, identity: int | None) -> bool:
-        """See `Place.moved`: nobody can say without asking the server."""
-        return False
+        """See `Place.moved`: only the server knows whether what was found is still there."""
+        return identity is None
 
     @contextmanager
     def sole_writer(self, timeout_s: float) -> Iterator[None]:

@@ -33,7 +33,7 @@ class Place(Protocol):
         ...
 
     def moved(self, identity: int | None) -> bool:
-        """Whether it is surely another one by now; told at once, to any thread."""
+        """Whether it must be opened again; told at once, to any thread."""
         ...
 
     def sole_writer(self, timeout_s: float) -> AbstractContextManager[None]:

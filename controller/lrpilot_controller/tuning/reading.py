@@ -39,12 +39,12 @@ class TrialReader:
         self._storage: BaseStorage | None = None
         self._closing = ExitStack()
         self._identity: int | None = None
-        self._looked = False
 
     @property
     def ready(self) -> bool:
         """Whether they are open as they are now, or there are none. For any thread."""
-        return self._looked and not self.place.moved(self._identity)
+        known = self._storage is not None or self._identity is None
+        return known and not self.place.moved(self._identity)
 
     def open(self) -> "BaseStorage | None":
         """The trials as they are now; None where there are none yet."""
@@ -60,7 +60,7 @@ class TrialReader:
             self._closing.callback(opened.engine.dispose)
             self._closing.callback(opened.remove_session)
             self._storage = optuna.storages.get_storage(opened)
-        self._identity, self._looked = identity, True
+        self._identity = identity
         return self._storage
 
     def close(self) -> None:
