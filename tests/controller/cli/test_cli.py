@@ -379,7 +379,10 @@ def test_an_error_of_ours_is_one_line_and_exit_status_1(
     ("args", "part"),
     [
         (["--listen", "0.0.0.0:1"], "TCP needs TLS and a token"),
-        (["--storage", "postgresql://host/db"], "stores in a directory only"),
+        (
+            ["--storage", "mysql://me:secret@host/db"],
+            "--storage mysql://...: a directory, or postgresql",
+        ),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
     ],
 )
