@@ -42,7 +42,9 @@ from lrpilot_controller.journal.places import place_of
 
 _columns = attrgetter(*Row.__slots__)  # in the order of the table's columns
 
-_PAGE = 64  # rows per read: a reader never holds the database open while its caller thinks
+# Per read, at most: a reader never holds the database open while its caller thinks, and a row of
+# telemetry may be large.
+_PAGE_ROWS, _PAGE_BYTES = 64, 1 << 18
 
 
 @dataclass(slots=True)
@@ -282,17 +284,20 @@ class SqlJournal(Journal):
             select(*(tables.events.c[name] for name in across.RECORD))
             .where(tables.events.c.run_id == head.id, tables.events.c.n <= head.last)
             .order_by(tables.events.c.n)
-            .limit(_PAGE)
         )
         if kind is not None:
             query = query.where(tables.events.c.kind == kind)
+        rows = 8
         while True:
             with self._reading() as connection:
-                page = connection.execute(query.where(tables.events.c.n > after)).all()
+                page = connection.execute(query.where(tables.events.c.n > after).limit(rows)).all()
             yield from page
-            if len(page) < _PAGE:
+            if len(page) < rows:
                 return
             after = page[-1].n
+            held = sum(len(row.payload) for row in page)
+            rows = max(1, min(_PAGE_ROWS, rows * _PAGE_BYTES // held))
+            del page  # before the next one is here
 
     def _next(self, connection: Connection, heads: dict[RunKey, _Head], run: RunKey) -> _Head:
         """Where the run stands with its next event, counted in `heads` until the commit."""

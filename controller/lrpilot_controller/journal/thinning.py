@@ -25,7 +25,8 @@ from lrpilot_controller.journal.base import Record
 
 STRETCH = 256  # samples; two of them are left
 AROUND = 256  # samples before and after evidence that stay
-MOST = 8192  # items that are in memory at once
+MOST = 8192  # items that one coarse record takes in
+AT_ONCE = 1024  # items from which on they are made coarser before more are read
 LONGEST = 64  # stretches in one coarse record
 VALIDATIONS = 32  # of a coarse record; up to so many stay one by one
 
@@ -96,24 +97,54 @@ def thin(
         spans: of steps around which everything stays, by attempt.
         stretch: of how many samples two are left. What was thinned to such stretches stays.
     """
-    part: list[tuple[int, Telemetry]] = []
-    items = 0
+    part = _Part(stretch)
     for record in telemetry:
         event = record.event
         assert isinstance(event, Samples | Thinned)
         stays = _stays(event, spans.get(event.attempt, ()), stretch)
-        if part and (
-            stays
-            or event.attempt != part[0][1].attempt
-            or items > MOST
-            or _span(part) > LONGEST * stretch
-        ):
-            yield from _replacement(part, stretch)
-            part, items = [], 0
+        if stays or not part.fits(event):
+            yield from part.replacement()
+            part = _Part(stretch)
         if not stays:
-            part.append((record.n, event))
-            items += _items(event)
-    yield from _replacement(part, stretch)
+            part.add(record.n, event)
+        del record, event  # a large one is let go of before the next is read
+    yield from part.replacement()
+
+
+class _Part:
+    """What becomes one coarse record; little of it is in memory at once."""
+
+    def __init__(self, stretch: int) -> None:
+        self._stretch = stretch
+        self._events: list[Telemetry] = []
+        self._first = self._last = 0
+        self._items = 0  # that were taken in
+        self._held = 0  # of them, not made coarser yet
+
+    def fits(self, event: Telemetry) -> bool:
+        """Whether it may be added."""
+        if not self._events:
+            return True
+        first = self._events[0]
+        span = self._events[-1].next_seq - first.first_seq
+        same = event.attempt == first.attempt
+        return same and self._items <= MOST and span <= LONGEST * self._stretch
+
+    def add(self, n: int, event: Telemetry) -> None:
+        """The next record."""
+        self._first, self._last = self._first or n, n
+        self._events.append(event)
+        self._items += _items(event)
+        self._held += _items(event)
+        if self._held >= AT_ONCE:
+            self._events, self._held = [coarser(self._events, self._stretch)], 0
+
+    def replacement(self) -> Iterator[Replacement]:
+        """What takes its place, where that is less."""
+        if self._events:
+            thinned = coarser(self._events, self._stretch)
+            if self._items > len(thinned.seq):
+                yield Replacement(self._first, self._last, thinned)
 
 
 def _stays(event: Telemetry, spans: Sequence[Span], stretch: int) -> bool:
@@ -122,19 +153,6 @@ def _stays(event: Telemetry, spans: Sequence[Span], stretch: int) -> bool:
     steps = event.step
     low, high = (min(steps), max(steps)) if steps else (0, 0)
     return any(first <= high and low < last for first, last in spans)
-
-
-def _replacement(part: Sequence[tuple[int, Telemetry]], stretch: int) -> Iterator[Replacement]:
-    events = [event for _, event in part]
-    if not part:
-        return
-    thinned = coarser(events, stretch)
-    if sum(_items(event) for event in events) > len(thinned.seq):
-        yield Replacement(part[0][0], part[-1][0], thinned)
-
-
-def _span(part: Sequence[tuple[int, Telemetry]]) -> int:
-    return part[-1][1].next_seq - part[0][1].first_seq
 
 
 def _items(event: Telemetry) -> int:
@@ -154,10 +172,10 @@ def coarser(events: Sequence[Telemetry], stretch: int = STRETCH) -> Thinned:
     loss[np.isnan(loss)] = np.inf
     train, others = np.flatnonzero(~validation), np.flatnonzero(validation)
     every = -(-2 * len(others) // VALIDATIONS) if len(others) > VALIDATIONS else 1
-    left = np.union1d(
-        _extremes(loss, train, seq[train] // stretch),
-        _extremes(loss, others, np.arange(len(others)) // every),
-    ).tolist()
+    stays = np.zeros(len(loss), np.bool_)  # `np.unique` would load a package of a megabyte
+    stays[_extremes(loss, train, seq[train] // stretch)] = True
+    stays[_extremes(loss, others, np.arange(len(others)) // every)] = True
+    left = np.flatnonzero(stays).tolist()
 
     def column(name: str) -> tuple[Any, ...]:
         values = list(chain.from_iterable(getattr(part, name) for part in parts))
@@ -195,6 +213,7 @@ def _extremes(
     begins = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
     order = np.lexsort((loss[places], groups))
     ends = np.append(begins[1:], len(places)) - 1
-    chosen = np.concatenate((order[begins], order[ends], [0, len(places) - 1]))
-    found: NDArray[np.intp] = places[np.unique(chosen)]
+    found: NDArray[np.intp] = places[
+        np.concatenate((order[begins], order[ends], [0, len(places) - 1]))
+    ]
     return found
