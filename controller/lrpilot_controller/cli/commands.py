@@ -29,6 +29,12 @@ def _ask(
     method: str, run: str, storage: Storage | None, who: str | None, why: str, **more: Any
 ) -> None:
     """Ask the daemon, and print its answer; `more` are the request's own fields."""
+    click.echo(_asked(method, run, storage, who, why, **more))
+
+
+def _asked(
+    method: str, run: str, storage: Storage | None, who: str | None, why: str, **more: Any
+) -> str:
     # Imported here: the other commands start without grpc.
     from lrpilot_controller.cli.daemon import operator
     from lrpilot_proto.v1 import operator_pb2
@@ -39,7 +45,7 @@ def _ask(
     if more:
         request = getattr(operator_pb2, f"{method}Request")(command=request, **more)
     with operator(storage) as ask:
-        click.echo(ask(method, request).message)
+        return str(ask(method, request).message)
 
 
 def _login() -> str:
@@ -130,13 +136,24 @@ def verdict(
     It counts as a clear success or failure from then on, whatever was measured, in what later runs
     learn; the last word holds. It needs no session of the run, nor a daemon on this host.
     """
-    good = word == GOOD
+    click.echo(judge(run, decision, word == GOOD, storage, who, why))
+
+
+def judge(
+    run: str,
+    decision: int,
+    good: bool,
+    storage: Storage | None,
+    who: str | None = None,
+    why: str = "",
+) -> str:
+    """Record a verdict, by the daemon or without one; what follows from it, in a sentence."""
     try:
-        _ask("Judge", run, storage, who, why, decision_id=decision, good=good)
+        return _asked("Judge", run, storage, who, why, decision_id=decision, good=good)
     except NoDaemon:
         if storage is None and os.environ.get("LRPILOT_ADDRESS", "auto") != "auto":
             raise  # its files are elsewhere
         from lrpilot_controller.server.verdicts import verdict_on, write_verdict
 
         command = verdict_on(decision, good, _login() if who is None else who, why)
-        click.echo(write_verdict(storage or Storage.default(), run, command))
+        return write_verdict(storage or Storage.default(), run, command)

@@ -7,6 +7,7 @@ import click
 from lrpilot_controller.cli.options import journal_in, storage_option
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.storage import Storage
+from lrpilot_controller.story import find_run
 
 
 @click.command()
@@ -24,10 +25,11 @@ def report(run: str, file: Path, storage: Storage | None) -> None:
 
     RUN is project/name, or name where that is unique. It reads the journal: no daemon is needed.
     """
-    from lrpilot_controller.tuning.report import report_on
+    from lrpilot_controller.tuning.report import page_of
 
     with journal_in(storage) as journal:
-        key, page = report_on(journal, run)
+        key = find_run(journal, run)
+        page = page_of(journal, key)
     try:
         file.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -1,15 +1,18 @@
 """`lrpilot review`: the Optuna dashboard on the decisions, for this machine only."""
 
+from functools import partial
 from wsgiref.simple_server import WSGIServer
 
 import click
 
+from lrpilot_controller.cli.commands import judge
 from lrpilot_controller.cli.options import journal_in, storage_option
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.dashboard import HOST, Link, Review, not_installed, pick_run
 from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.recorder import reconcile
+from lrpilot_controller.tuning.runpage import path_of
 
 
 @click.command()
@@ -24,7 +27,7 @@ from lrpilot_controller.tuning.recorder import reconcile
 )
 @click.option("--no-serve", is_flag=True, help="Print the links and end.")
 def review(run: str | None, storage: Storage | None, port: int, no_serve: bool) -> None:
-    """Open the Optuna dashboard on every decision; with RUN, print the links to its decisions.
+    """Open the Optuna dashboard on every decision; with RUN, print the links to it.
 
     RUN is project/name, or name where that is unique. The dashboard has no login and listens on
     127.0.0.1 only; from another machine use `ssh -L 8080:127.0.0.1:8080`.
@@ -44,7 +47,12 @@ def review(run: str | None, storage: Storage | None, port: int, no_serve: bool) 
         if no_serve:
             _print(shown, port)
             return
-        with trials.server(port) as server:
+
+        def judged(run: str, decision: int, good: bool) -> None:
+            judge(run, decision, good, storage)
+            _catch_up(kept)
+
+        with trials.server(port, partial(journal_in, kept), judged) as server:
             try:
                 _serve(server, shown if run is not None else [])
             except KeyboardInterrupt:
@@ -73,12 +81,15 @@ def _catch_up(kept: Storage) -> None:
 
 def _print(links: list[Link], port: int) -> None:
     for link in links:
+        if link.number is None:
+            at = f"http://{HOST}:{port}{path_of(link.run)}"
+            click.echo(f"{link.run}, {link.outcome} at step {link.step}: {at}")
         click.echo(f"{_told(link)}: {link.url(port)}")
 
 
 def _told(link: Link) -> str:
     if link.number is None:
-        return f"{link.run}: picture and story, {link.outcome} at step {link.step}"
+        return f"{link.run} in Optuna, with its picture and its probes"
     if link.lr is not None:
         loss = "" if link.value is None else f", final loss {link.value:.4g}"
         return f"{link.run} search: LR {link.lr:.4g}, {link.outcome}{loss}"

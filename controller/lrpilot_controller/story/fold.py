@@ -34,7 +34,7 @@ from lrpilot_controller.story.thinned import ThinnedFold, train_rows
 from lrpilot_controller.story.trend import Trend
 
 _KEPT = 100  # newest refusals and notices
-_MEANS = 100  # of the trend, at most
+_MEANS = 80  # of the trend, at most
 
 OUTLINE = (
     *(events.SessionOpened, events.SessionLost, events.SaidGoodbye, events.Commanded),

@@ -1,5 +1,7 @@
 """A decision in one line: what was seen, what was done, what came of it."""
 
+from collections.abc import Iterable, Iterator
+
 from lrpilot_controller.core.model import Action, DecisionStatus, Outcome, Verdict
 from lrpilot_controller.story.model import DecisionTold
 
@@ -29,6 +31,24 @@ def line_of(told: DecisionTold) -> str:
     return f"step {told.applied_step}: {why}: {deed}{_lrs(told)}{_came(told.outcome)}" + (
         f"; judged {told.verdict}" if told.verdict else ""
     )
+
+
+def notable(decisions: Iterable[DecisionTold]) -> Iterator[DecisionTold]:
+    """Those that change something by themselves: no notes, and none of a search's programs."""
+    for told in decisions:
+        decision = told.decision
+        if decision.action is not Action.NOTE and decision.program is None:
+            yield told
+
+
+def step_of(told: DecisionTold) -> int:
+    """The step at which a decision stands in a run: from where it was in force, if it ever was."""
+    return told.decision.step if told.applied_step is None else told.applied_step
+
+
+def count_of(number: int, thing: str) -> str:
+    """So many of a thing, in words that agree."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _lrs(told: DecisionTold) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from lrpilot_controller.core.findings import SearchResult
 from lrpilot_controller.core.model import Verdict
-from lrpilot_controller.story.lines import line_of
+from lrpilot_controller.story.lines import count_of, line_of, notable
 from lrpilot_controller.story.model import Story
-from lrpilot_controller.story.picture import notable
 from lrpilot_controller.tuning.cases import Case
 from lrpilot_controller.tuning.notes import cell, code, log_entry, search_entry, sentence
 
@@ -27,7 +26,6 @@ def account_of(story: Story, cases: Sequence[Case]) -> str:
         f"### {code(str(story.run))}: {story.state.value} at step {story.step}",
         f"**In short.** {_short(story)}",
         *_searches(story.searches),
-        *(["### Decisions"] * bool(cases)),
         *(log_entry(case) for case in cases),
         *_others(story, {case.decision.id for case in cases}),
         *_signals(story),
@@ -40,9 +38,8 @@ def account_of(story: Story, cases: Sequence[Case]) -> str:
 def _short(story: Story) -> str:
     cost = story.cost
     kinds = sorted({signal.kind.value for signal in story.signals})
-    seen = f"LRPilot saw {_count(len(story.signals), 'signal')}" + f" ({', '.join(kinds)})" * bool(
-        kinds
-    )
+    seen = f"LRPilot saw {count_of(len(story.signals), 'signal')}"
+    seen += f" ({', '.join(kinds)})" * bool(kinds)
     spent = cost.rolled_back_steps + cost.probe_steps
     lrs = ", ".join(f"{lr:.4g}" for lr in story.lrs)
     loss = "" if story.loss is None else f", with a train loss of {story.loss:.5g}"
@@ -60,7 +57,7 @@ def _outcomes(story: Story) -> str:
         for verdict, words in _CAME.items()
         if (count := sum(t.outcome is not None and t.outcome.verdict is verdict for t in applied))
     ]
-    return _count(len(applied), "decision") + f": {', '.join(came)}" * bool(came)
+    return count_of(len(applied), "decision") + f": {', '.join(came)}" * bool(came)
 
 
 def _searches(searches: Sequence[SearchResult]) -> Iterator[str]:
@@ -106,7 +103,3 @@ def _list(title: str, lines: Iterator[str]) -> Iterator[str]:
 
 def _at(step: int, text: str) -> str:
     return f"step {step}: {sentence(text)}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,7 +1,7 @@
 """optuna-dashboard on a storage directory: its pages, its server, and links into it."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
 from lrpilot_controller.storage import ARTIFACTS, Storage
-from lrpilot_controller.tuning import pages, searches, studies
+from lrpilot_controller.tuning import pages, runpage, searches, studies
 from lrpilot_controller.tuning.places import place_of
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 _OURSELVES = {HOST, "localhost", "::1"}
 _TIMEOUT_S = 10.0
-
-_Environ = dict[str, Any]
-_Start = Callable[..., Any]
-_App = Callable[[_Environ, _Start], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +44,13 @@ class Link:
 
     def url(self, port: int) -> str:
         """The address of the page on a dashboard at this port."""
+        return f"http://{HOST}:{port}{self.path}"
+
+    @property
+    def path(self) -> str:
+        """The page on whatever dashboard has this storage."""
         page = "" if self.number is None else f"/trials?numbers={self.number}"
-        return f"http://{HOST}:{port}/dashboard/studies/{self.study}{page}"
+        return f"/dashboard/studies/{self.study}{page}"
 
 
 class Review:
@@ -113,8 +114,18 @@ class Review:
                 found.append(link)
         return sorted(found, key=lambda link: (link.run, link.number is not None, link.decision))
 
-    def server(self, port: int) -> WSGIServer:
+    def _trials(self, run: str) -> dict[int, str]:
+        """The paths of the trials of a run's decisions."""
+        links = [link for link in self.links() if link.run == run and link.decision]
+        return {link.decision: link.path for link in links}
+
+    def server(self, port: int, journal: runpage.Opened, judge: runpage.Judge) -> WSGIServer:
         """The dashboard, bound to loopback but not yet serving; port 0 takes a free one.
+
+        Args:
+            port: On 127.0.0.1.
+            journal: Opens what the pages of runs are told from.
+            judge: Is told what a person says of a decision, on the page of its run.
 
         Raises:
             ConfigError: The port cannot be used, or optuna-dashboard is not installed.
@@ -129,6 +140,7 @@ class Review:
         app = optuna_dashboard.wsgi(
             self._storage, artifact_store=FileSystemArtifactStore(artifacts)
         )
+        app = runpage.with_runs(app, journal, self._trials, judge)
         try:
             return make_server(HOST, port, _guarded(app), _Server, _Quiet)
         except OSError as error:
@@ -184,10 +196,10 @@ class _Quiet(WSGIRequestHandler):
         pass  # one line per poll of an open page
 
 
-def _guarded(app: _App) -> _App:
+def _guarded(app: runpage.App) -> runpage.App:
     """Lets only pages of this dashboard speak to it: it has no login, and it can delete."""
 
-    def guarded(environ: _Environ, start: _Start) -> Iterable[bytes]:
+    def guarded(environ: runpage.Environ, start: runpage.Start) -> Iterable[bytes]:
         origin = environ.get("HTTP_ORIGIN")
         asked = _host(f"//{environ.get('HTTP_HOST', '')}")
         if asked in _OURSELVES and (not origin or _host(origin) in _OURSELVES):

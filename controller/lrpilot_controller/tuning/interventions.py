@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 KIND = "interventions"
+_WIDE = 80  # characters
 
 JUDGED = 0.5
 """What a person's verdict is worth at least: a clear success, or a clear failure."""
@@ -117,6 +118,11 @@ def _factor(factor: float, rule: float | None) -> Param:
     return Param(factor, min(rule / 3, factor), max(rule * 3, factor))
 
 
+def _cut(text: str) -> str:
+    """The note has all of it; the dashboard's page grows as wide as the longest attribute."""
+    return text if len(text) <= _WIDE else text[: _WIDE - 1] + "…"
+
+
 def attributes(case: Case) -> dict[str, Any]:
     """Everything that a reviewer may want to sort or filter by; what is not known is left out."""
     decision, receipt, outcome = case.decision, case.receipt, case.outcome
@@ -128,7 +134,7 @@ def attributes(case: Case) -> dict[str, Any]:
         "action": decision.action.value,
         "status": case.status.value,
         "outcome": str(case.end),
-        "reason": decision.reason,
+        "reason": _cut(decision.reason),
         "step": decision.step,
         "branch": decision.branch,
         "optimizer": case.attempt.optimizer if case.attempt else None,
@@ -147,7 +153,7 @@ def attributes(case: Case) -> dict[str, Any]:
             "lrs_before": list(receipt.lrs_before),
             "lrs_after": list(receipt.lrs_after),
             "wait_seconds": receipt.wait_seconds,
-            "detail": receipt.detail or None,
+            "detail": _cut(receipt.detail) or None,
         }
         if case.status.value == "applied":
             found |= {

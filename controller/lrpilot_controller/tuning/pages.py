@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from lrpilot_controller.core.events import SaidGoodbye, SessionLost, SessionOpened
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.story import Story, tell
-from lrpilot_controller.story.picture import RAW, Picture, notable
+from lrpilot_controller.story.lines import notable
+from lrpilot_controller.story.picture import RAW, Picture
 from lrpilot_controller.tuning import shown, studies
 from lrpilot_controller.tuning.account import account_of
 from lrpilot_controller.tuning.cases import NEWS, is_news, read_cases

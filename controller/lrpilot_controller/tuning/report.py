@@ -1,10 +1,11 @@
 """A run's story as one HTML page: its picture, which can be zoomed into, and the account of it."""
 
+from collections.abc import Callable
 from html import escape
 
 from lrpilot_controller.errors import ConfigError
 from lrpilot_controller.journal.base import Reader, RunKey
-from lrpilot_controller.story import find_run, tell
+from lrpilot_controller.story import Story, tell
 from lrpilot_controller.story.picture import RAW, Picture
 from lrpilot_controller.tuning.account import account_of
 from lrpilot_controller.tuning.cases import read_cases
@@ -21,31 +22,25 @@ h3 { margin-top: 1.8em; border-top: 1px solid #ddd; padding-top: .8em; }
 """
 
 
-def report_on(journal: Reader, text: str) -> tuple[RunKey, str]:
-    """The page of a run.
+def page_of(journal: Reader, run: RunKey, more: Callable[[Story], str] = lambda story: "") -> str:
+    """The page of a run; it loads nothing.
 
     Args:
-        journal: Where it is recorded.
-        text: `project/name`, or `name` where that is unique.
+        journal: Where the run is recorded.
+        run: Which one.
+        more: What stands between the picture and the account, as HTML.
 
     Raises:
-        NotFound: there is no such run, or several have that name.
         JournalError: the journal cannot be read.
         ConfigError: Plotly is not installed.
     """
-    key = find_run(journal, text)
-    story = tell(key, journal.records(key), points=RAW)
-    return key, page(str(key), Picture(story), account_of(story, read_cases(journal, key)))
+    story = tell(run, journal.records(run), points=RAW)
+    account = account_of(story, read_cases(journal, run))
+    return _page(str(run), Picture(story), more(story), account)
 
 
-def page(title: str, picture: Picture, account: str) -> str:
-    """A whole HTML page that loads nothing.
-
-    Args:
-        title: Of the page.
-        picture: Drawn on top.
-        account: In Markdown; HTML within it is shown as it is written.
-    """
+def _page(title: str, picture: Picture, more: str, account: str) -> str:
+    """A whole HTML page; the account is Markdown, and HTML within it shown as it is written."""
     try:
         from markdown_it import MarkdownIt
         from plotly.offline import get_plotlyjs
@@ -63,6 +58,7 @@ def page(title: str, picture: Picture, account: str) -> str:
 const figure = {figure};
 Plotly.newPlot("picture", figure.data, figure.layout, {{responsive: true, displaylogo: false}});
 </script>
+{more}
 {text}
 </body></html>
 """

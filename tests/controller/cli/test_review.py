@@ -162,6 +162,36 @@ def test_a_tunnel_is_no_stranger(dashboard: int, host: str) -> None:
     assert get(dashboard, "/api/studies", Host=host, Origin=f"http://{host}")[0] == 200
 
 
+def test_a_run_has_a_page_where_it_can_be_judged(storage: Path, dashboard: int) -> None:
+    status, body = get(dashboard, "/run/demo/exp-1")
+    assert status == 200
+    assert b"step 101: divergence: cut, LR 0.3 to 0.1; better, gain +0.42" in body
+    assert b'<a href="/dashboard/studies/1/trials?numbers=0">its trial</a>' in body
+    assert get(dashboard, "/run/demo/none")[0] == 404
+    for sent, answered in (
+        ("decision=1&verdict=bad", 303),
+        ("decision=7&verdict=bad", 409),
+        ("decision=1&verdict=maybe", 409),
+        ("x" * 5000, 409),
+    ):
+        assert post(dashboard, "/run/demo/exp-1", sent)[0] == answered, sent
+    assert b'value="bad" disabled' in get(dashboard, "/run/demo/exp-1")[1]
+    attributes = get_json(dashboard, "/api/studies/1?after=0")["user_attrs"]
+    assert {a["key"]: a["value"] for a in attributes}["verdict.0"].startswith("bad, ")
+    evil = {"Origin": "https://evil.example"}
+    assert post(dashboard, "/run/demo/exp-1", "decision=1&verdict=good", **evil)[0] == 403
+
+
+def post(port: int, path: str, body: str, **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
 def test_it_listens_on_loopback_only(dashboard: int) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.2", dashboard))  # free, so not bound to every address
@@ -170,6 +200,7 @@ def test_it_listens_on_loopback_only(dashboard: int) -> None:
 def test_ctrl_c_ends_it(storage: Path) -> None:
     with served(storage, "--port", "0", "exp-2") as (process, port, _):
         assert process.stdout is not None
+        assert f":{port}/run/demo/exp-2" in process.stdout.readline()
         assert f":{port}/dashboard/studies/3" in process.stdout.readline()
         assert f":{port}/dashboard/studies/1/trials?numbers=1" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -190,11 +221,13 @@ def called(*args: str) -> tuple[str, LRPilotError | None]:
 def test_links_without_serving(storage: Path) -> None:
     output, _ = called("--storage", str(storage), "--no-serve")
     assert output.splitlines() == [
-        "demo/exp-1: picture and story, tracking at step 101: "
+        "demo/exp-1, tracking at step 101: http://127.0.0.1:8080/run/demo/exp-1",
+        "demo/exp-1 in Optuna, with its picture and its probes: "
         "http://127.0.0.1:8080/dashboard/studies/2",
         "demo/exp-1 decision 1: cut at step 100, improved, gain +0.42: "
         "http://127.0.0.1:8080/dashboard/studies/1/trials?numbers=0",
-        "demo/exp-2: picture and story, tracking at step 101: "
+        "demo/exp-2, tracking at step 101: http://127.0.0.1:8080/run/demo/exp-2",
+        "demo/exp-2 in Optuna, with its picture and its probes: "
         "http://127.0.0.1:8080/dashboard/studies/3",
         "demo/exp-2 decision 1: cut at step 100, rolled_back, gain -1.00: "
         "http://127.0.0.1:8080/dashboard/studies/1/trials?numbers=1",
@@ -204,7 +237,7 @@ def test_links_without_serving(storage: Path) -> None:
 @pytest.mark.parametrize("run", ["exp-2", "demo/exp-2"])
 def test_links_of_one_run(run: str, storage: Path) -> None:
     output, _ = called("--storage", str(storage), "--no-serve", "--port", "9", run)
-    page, line = output.splitlines()
+    _run, page, line = output.splitlines()
     assert page.endswith("http://127.0.0.1:9/dashboard/studies/3")
     assert line.endswith("http://127.0.0.1:9/dashboard/studies/1/trials?numbers=1")
 
@@ -212,7 +245,7 @@ def test_links_of_one_run(run: str, storage: Path) -> None:
 def test_beside_a_daemon_that_writes(storage: Path) -> None:
     with TrialsFile(storage / "optuna.db").sole_writer(0):
         output, _ = called("--storage", str(storage), "--no-serve")
-    assert len(output.splitlines()) == 4
+    assert len(output.splitlines()) == 6
 
 
 def test_a_run_without_decisions(storage: Path) -> None:
