@@ -1,6 +1,7 @@
 """Decisions as they reach the trainer: which are followed, and what is remembered of them."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lrpilot.plan import Plan, Ramp
@@ -19,6 +20,7 @@ class AppliedDecision:
 
     `status` is applied, expired, rejected or stale; `applied_step` the first step that ran under
     it; `lrs_before` and `lrs_after` were read back from the optimizer, one per param group.
+    `signal` names what triggered it, with its severity from 0 to 1; empty where nothing did.
     """
 
     id: int
@@ -29,14 +31,21 @@ class AppliedDecision:
     lrs_before: tuple[float, ...]
     lrs_after: tuple[float, ...]
     detail: str = ""
+    signal: str = ""
+    severity: float = 0.0
 
 
 class Judge:
-    """The trainer's own check of every decision, whatever the daemon says."""
+    """The trainer's own check of every decision, whatever the daemon says.
+
+    Attributes:
+        on_answer: called with each decision that reached this process; must not raise.
+    """
 
     def __init__(self) -> None:
         self.history: list[AppliedDecision] = []
         self.last_id = 0
+        self.on_answer: Callable[[AppliedDecision], None] = lambda _: None
 
     def refusal(
         self,
@@ -81,19 +90,21 @@ class Judge:
     def answered(self, decision: model_pb2.Decision, receipt: model_pb2.Receipt) -> None:
         """Remember a decision and its receipt."""
         self.last_id = max(self.last_id, decision.id)
-        self.history.append(
-            AppliedDecision(
-                id=decision.id,
-                action=_word("ACTION_", model_pb2.Action, decision.action),
-                status=_word("DECISION_STATUS_", model_pb2.DecisionStatus, receipt.status),
-                reason=decision.reason,
-                applied_step=receipt.applied_step,
-                lrs_before=tuple(receipt.lrs_before),
-                lrs_after=tuple(receipt.lrs_after),
-                detail=receipt.detail,
-            )
+        told = AppliedDecision(
+            id=decision.id,
+            action=_word("ACTION_", model_pb2.Action, decision.action),
+            status=_word("DECISION_STATUS_", model_pb2.DecisionStatus, receipt.status),
+            reason=decision.reason,
+            applied_step=receipt.applied_step,
+            lrs_before=tuple(receipt.lrs_before),
+            lrs_after=tuple(receipt.lrs_after),
+            detail=receipt.detail,
+            signal=decision.signal.kind,
+            severity=decision.signal.severity,
         )
+        self.history.append(told)
         del self.history[:-HISTORY]
+        self.on_answer(told)
 
     def line(self, decision: model_pb2.Decision, receipt: model_pb2.Receipt) -> tuple[int, str]:
         """What the user is told: the logging level and the text."""

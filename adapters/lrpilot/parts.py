@@ -8,6 +8,7 @@ from functools import partial
 from lrpilot.client.base import Transport
 from lrpilot.control import Control
 from lrpilot.decisions import Judge
+from lrpilot.diary import Diary, Target
 from lrpilot.helm import Helm
 from lrpilot.line import Line, Stamp
 from lrpilot.lockstep import Lockstep, alone
@@ -39,6 +40,7 @@ class Parts:
         waited: how many of them were spent before this.
         ranks: those that train together, where they are several; only the first one's transport
             leads to the daemon.
+        target: where what is done is logged; None for nowhere.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Parts:
         connect_timeout: float = 10.0,
         waited: float = 0.0,
         ranks: Ranks | None = None,
+        target: Target | None = None,
     ) -> None:
         self._trainer = trainer
         self._patience = Patience()
@@ -74,6 +77,10 @@ class Parts:
         self._started = self._opened = self._begun = self._closed = False
         self._release: Callable[[], None] = lambda: None
         self._judge = Judge()
+        self._diary: Diary | None = None
+        if target is not None and self._line is not None:
+            self._diary = Diary(target, trainer.group_names)
+            self._judge.on_answer = self._diary.answered
         self._snapshots: SnapshotKeeper | None = None
         self._control: Control | None = None
         if self._line is not None:

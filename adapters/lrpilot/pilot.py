@@ -68,6 +68,8 @@ class Pilot(Attempt):
                 control.helm.take()
             if lockstep is not None and lockstep.why:
                 self._apart(lockstep)
+            if self._diary is not None:
+                self._diary.stepped(k, row[4])
         except BadLoss:
             raise
         except Exception as error:

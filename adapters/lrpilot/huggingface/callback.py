@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from lrpilot.huggingface.trainers import trainer_that_calls
+from lrpilot.huggingface.trainers import reports_of, trainer_that_calls
 from lrpilot.huggingface.training import Training
 from lrpilot.metrics import Logged
 from lrpilot.pilot import Pilot
@@ -43,8 +43,12 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
             there is one, unless given. A missing one is said once and never stops the run.
         total_steps: optimizer steps of the run; what the Trainer plans unless given.
         project: as in :func:`lrpilot.attach`, like the other keywords.
+        logger: True also logs what is done by `Trainer.log`, so wherever it reports to: the LR as
+            often as it logs by itself, and each decision with the signal that led to it. Or one of
+            your own, as in :func:`lrpilot.attach`.
 
     Raises:
+        TypeError: an argument is of the wrong kind.
         ValueError: an argument's value cannot be, with what is allowed.
 
     Example::
@@ -53,7 +57,8 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
         >>> Trainer(model, callbacks=[LRControllerCallback(project="demo")])  # doctest: +SKIP
 
     .. note:: With ``restore_callback_states_from_checkpoint=True`` the Trainer makes its callbacks
-        anew, with the keywords of the checkpoint; there ``stateful`` and ``token`` are not kept.
+        anew, with the keywords of the checkpoint; there ``stateful``, ``token`` and ``logger``
+        are not kept.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
         snapshots: str = "auto",
         max_snapshot_gib: float | None = None,
         loss_of: str = "rank0",
+        logger: Any = None,
     ) -> None:
         self._keywords: dict[str, Any] = {
             "total_steps": total_steps,
@@ -94,6 +100,7 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
             "loss_of": loss_of,
         }
         self._token = token
+        self._logger = logger
         self._options(total_steps)  # a bad argument is told here, not hours later
         self._stateful = stateful
         self._monitor_name = monitor
@@ -130,7 +137,12 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
             horizon = state.max_steps - (0 if kept else state.global_step)
         try:
             self._training = Training(
-                trainer, optimizer, self._options(horizon), self._stateful, self._monitor, kept
+                trainer,
+                optimizer,
+                self._options(horizon, trainer),
+                self._stateful,
+                self._monitor,
+                kept,
             )
         except (TypeError, ValueError):  # of the user's own making, and told before the first step
             raise
@@ -188,8 +200,12 @@ class LRControllerCallback(TrainerCallback, ExportableState):  # type: ignore[mi
         kept = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
         return kept["attributes"]["saved"] if isinstance(kept, dict) else None
 
-    def _options(self, total_steps: int | None) -> Options:
-        return Options(**self._keywords | {"total_steps": total_steps, "token": self._token})
+    def _options(self, total_steps: int | None, trainer: Trainer | None = None) -> Options:
+        logger = self._logger
+        if logger is True:
+            logger = None if trainer is None else reports_of(trainer)
+        more = {"total_steps": total_steps, "token": self._token, "logger": logger}
+        return Options(**self._keywords | more)
 
     def _close(self, reason: str) -> None:
         training, self._training = self._training, None

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
+from lrpilot.diary import EVERY, Metrics, Target
+
 
 def trainer_that_calls(callback: TrainerCallback) -> Trainer | None:
     """The Trainer whose event is being handled; it hands its callbacks everything but itself."""
@@ -46,3 +48,14 @@ def not_counted(trainer: Trainer) -> Iterator[None]:
     for one, count in zip(stoppers, held, strict=True):
         if one.early_stopping_patience_counter == count:  # it did not look
             one.early_stopping_patience_counter += 1
+
+
+def reports_of(trainer: Trainer) -> Target:
+    """Whatever a Trainer reports to, as a place to write what LRPilot does."""
+
+    def write(metrics: Metrics, _: int, __: str) -> None:
+        due = trainer.control.should_log  # the Trainer's own log of this step, not made yet
+        trainer.log(dict(metrics))
+        trainer.control.should_log = due
+
+    return Target(write, trainer.state.logging_steps or EVERY)

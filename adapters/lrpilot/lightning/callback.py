@@ -6,6 +6,7 @@ from typing import Any
 
 from lrpilot.lightning.checks import trains_no_more
 from lrpilot.lightning.fit import Fit
+from lrpilot.lightning.loggers import loggers_of
 from lrpilot.lightning.packages import Guest
 from lrpilot.metrics import Logged
 from lrpilot.pilot import Pilot
@@ -44,8 +45,12 @@ class LRControllerCallback(Guest):
         total_steps: optimizer steps of the run; what Lightning estimates unless given. Where
             manual optimization accumulates by itself, Lightning cannot know.
         project: as in :func:`lrpilot.attach`, like the other keywords.
+        logger: True also logs what is done to the Trainer's loggers, on their axis of steps: the LR
+            every `log_every_n_steps`, and each decision with the signal that led to it. Or one of
+            your own, as in :func:`lrpilot.attach`.
 
     Raises:
+        TypeError: an argument is of the wrong kind.
         ValueError: an argument's value cannot be, with what is allowed.
 
     Example::
@@ -78,6 +83,7 @@ class LRControllerCallback(Guest):
         snapshots: str = "auto",
         max_snapshot_gib: float | None = None,
         loss_of: str = "rank0",
+        logger: Any = None,
     ) -> None:
         super().__init__()
         self._loss = Logged("loss", loss, "train_loss", when="at each step")
@@ -99,7 +105,9 @@ class LRControllerCallback(Guest):
             "snapshots": snapshots,
             "max_snapshot_gib": max_snapshot_gib,
             "loss_of": loss_of,
+            "logger": None if logger is True else logger,
         }
+        self._own_loggers = logger is True
         Options(**self._keywords)  # a bad argument is told here, not hours later
         self._fit: Fit | None = None  # the one under way
         self._pilot: Pilot | None = None
@@ -122,9 +130,12 @@ class LRControllerCallback(Guest):
         if getattr(trainer, "fast_dev_run", False) or not trainer.optimizers:
             return
         state, self._loaded = self._loaded, None  # of this fit alone
+        keywords = dict(self._keywords)
+        if self._own_loggers:
+            keywords["logger"] = loggers_of(trainer)
         try:
             self._fit = Fit(
-                trainer, pl_module, self._keywords, self._stateful, self._loss, self._monitor, state
+                trainer, pl_module, keywords, self._stateful, self._loss, self._monitor, state
             )
         except (TypeError, ValueError):  # of the user's own making, and told before the first step
             raise

@@ -43,6 +43,7 @@ def attach(
     snapshots: str = "auto",
     max_snapshot_gib: float | None = None,
     loss_of: str = "rank0",
+    logger: Any = None,
 ) -> Pilot:
     """Put a training loop under LRPilot's guard.
 
@@ -98,6 +99,10 @@ def attach(
             what is free there unless given. Where two do not fit there are none, which is told.
         loss_of: of several ranks: `rank0`, whose own loss is taken for the run's, or `mean`, the
             exact mean of all: one collective in 16 steps, and one in 4 during a search.
+        logger: also log what is done here, on rank 0: `lrpilot/lr` every 50 steps, and each
+            decision with the signal that led to it. A TensorBoard `SummaryWriter`, a run of W&B (or
+            `wandb`), `mlflow`, a logger of Lightning, or a function `log(metrics, step)`; it is
+            called in the training thread, and ignored once it raised.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -119,6 +124,7 @@ def attach(
         snapshots=snapshots,
         max_snapshot_gib=max_snapshot_gib,
         loss_of=loss_of,
+        logger=logger,
     )
     schedulers = schedulers_of(scheduler)
     make: Callable[..., Pilot] = Pilot

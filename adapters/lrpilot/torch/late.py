@@ -191,7 +191,7 @@ class LateAttach:
 
     def options_of_copy(self) -> CopyOptions:
         """What a copy gets: no secret, and no line."""
-        return CopyOptions(**vars(replace(self.options, token=None)))
+        return CopyOptions(**vars(replace(self.options, token=None, logger=None)))
 
 
 def _leave(pilot: Pilot) -> None:

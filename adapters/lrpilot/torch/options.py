@@ -14,6 +14,7 @@ import torch
 from lrpilot.client.agent import Agent
 from lrpilot.client.alone import Alone
 from lrpilot.client.base import Transport
+from lrpilot.diary import target_of
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Bounds
 from lrpilot.run import RunInfo, default_name, new_attempt
@@ -47,6 +48,7 @@ class Options:
     """The keywords of `lrpilot.attach`, where they are explained.
 
     Raises:
+        TypeError: the logger is none.
         ValueError: a value cannot be, with what is allowed.
     """
 
@@ -65,6 +67,7 @@ class Options:
     snapshots: str = "auto"
     max_snapshot_gib: float | None = None
     loss_of: str = "rank0"
+    logger: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.search not in ("auto", True, False):
@@ -81,6 +84,8 @@ class Options:
             raise ValueError(f"connect_timeout={self.connect_timeout!r}: seconds >= 0")
         if self.snapshots not in PLACES:
             raise ValueError(f"snapshots={self.snapshots!r}: one of {', '.join(PLACES)}")
+        if self.logger is not None:
+            target_of(self.logger)
         limit = self.max_snapshot_gib
         if limit is not None and not (isinstance(limit, (int, float)) and limit > 0):
             raise ValueError(
@@ -152,6 +157,7 @@ class Options:
             self.connect_timeout,
             waited=waited,
             ranks=ranks,
+            target=None if self.logger is None or rank > 0 else target_of(self.logger),
         )
 
     def check(
