@@ -108,7 +108,7 @@ class Diary:
             metrics[f"lrpilot/signal/{told.signal}"] = told.severity
         words = f"{told.id}. {told.action}: {told.reason}"
         self._write(metrics, told.applied_step, words)
-        self._next = told.applied_step  # the LR that follows from it
+        self._next = min(self._next, told.applied_step)  # the LR that follows from it
 
     def _write(self, metrics: dict[str, float], step: int, words: str = "") -> None:
         if self._over:

@@ -13,7 +13,8 @@ from transformers import Trainer
 from lrpilot.huggingface import LRControllerCallback
 from lrpilot.pilot import Pilot
 from lrpilot.torch.options import Options
-from support.hugging import BATCH, ROWS, Net, Runs, rows, same
+from lrpilot_proto.v1 import model_pb2
+from support.hugging import BATCH, ROWS, Net, Runs, rows, same, scale
 
 
 def test_an_error_in_training_is_the_goodbyes_reason_and_leaves_nothing(training: Runs) -> None:
@@ -128,6 +129,18 @@ def test_what_is_no_torch_optimizer_is_left_alone(
 def test_a_wrong_argument_is_refused_when_the_callback_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LRControllerCallback(**wrong)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_trainers_reports_tell_what_is_done_beside_what_it_logs(
+    training: Runs, every: int
+) -> None:
+    told = scale(0.5, signal=model_pb2.Signal(kind="divergence", severity=0.75))
+    callback = LRControllerCallback(logger=True)
+    run = training.run(callback, decide_at={5: told}, logging_steps=every)
+    assert run.logged("lrpilot/signal/divergence") == [0.75]
+    assert len(run.logged("lrpilot/lr/group 0")) >= 16 // every
+    assert len(run.logged("loss")) == 16 // every, "each of its own logs is there"
 
 
 def test_it_takes_every_keyword_of_attach() -> None:
