@@ -10,8 +10,8 @@ from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.story.model import word_of
 from lrpilot_controller.tuning.cases import Case, End
 
-NOTES_PER_STUDY = 60
-"""The newest trials of a study that have one: what they cost is quadratic in their number."""
+NOTES_PER_STUDY = 59
+"""The newest trials of a study that have one, beside its own: what they cost is quadratic."""
 SHADOWS_NOTED = 20
 """Of what was never done: it must not use up the notes of what was."""
 MAX_NOTE = 12_000
