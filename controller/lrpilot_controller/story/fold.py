@@ -2,9 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from lrpilot_controller.core import events
 from lrpilot_controller.core.model import (
@@ -20,12 +19,12 @@ from lrpilot_controller.core.model import (
 )
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.story.curve import Curve
+from lrpilot_controller.story.left import AttemptTold, means_of, points_of
 from lrpilot_controller.story.model import (
     Command,
     Cost,
     DecisionTold,
     Notice,
-    Point,
     Refusal,
     Story,
 )
@@ -61,31 +60,6 @@ def tell(run: RunKey, records: Iterable[Record], *, points: int = 500) -> Story:
     return fold.story()
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """What the fold keeps of one attempt.
-
-    `next_seq` is where new telemetry begins: a trainer resends from its last acknowledged item, so
-    what lies below was told before. `undone` holds the steps [from, to) that were undone by
-    rollbacks, and by searches that began from an older state.
-    """
-
-    index: int
-    start_step: int = 0
-    next_seq: int = 0
-    dropped: int = 0
-    snapshots: dict[int, int] = field(default_factory=dict)
-    undone: list[tuple[int, int]] = field(default_factory=list)
-
-    def steps_undone(self) -> int:
-        """Each step once: another rollback to the same snapshot finds some undone already."""
-        total = end = 0
-        for a, b in sorted(self.undone):
-            total += max(b - max(a, end), 0)
-            end = max(end, b)
-        return total
-
-
 class Fold:
     """The story so far."""
 
@@ -93,7 +67,7 @@ class Fold:
         self._run = run
         self._curve = Curve(points)
         self._trend = Trend(_MEANS)
-        self._attempts: dict[str, _Attempt] = {}
+        self._attempts: dict[str, AttemptTold] = {}
         self._current = ""
         self._mode: Mode | None = None
         self._step = 0
@@ -159,6 +133,7 @@ class Fold:
 
     def story(self) -> Story:
         """The story of what was fed."""
+        attempts = list(self._attempts.values())
         return Story(
             run=self._run,
             state=self._state(),
@@ -168,7 +143,7 @@ class Fold:
             lrs=self._lrs,
             received=self._received,
             thinned=self._thinned.told,
-            dropped=sum(attempt.dropped for attempt in self._attempts.values()),
+            dropped=sum(attempt.dropped for attempt in attempts),
             signals=tuple(self._signals),
             decisions=tuple(
                 replace(told, steps=self._searches.steps.get(told.decision.id, 0))
@@ -178,16 +153,16 @@ class Fold:
             refusals=tuple(self._refusals),
             notices=tuple(self._notices),
             commands=tuple(self._commands),
-            points=self._points(),
+            points=points_of(attempts, self._curve.samples()),
             searches=tuple(self._searches.results),
             progress=self._searches.progress,
             loss=self._loss,
-            trend=self._means(),
-            undone=tuple(span for a in self._attempts.values() for span in a.undone),
+            trend=means_of(attempts, self._trend.means()),
+            undone=tuple(span for a in attempts for span in a.undone),
         )
 
-    def _attempt(self, name: str) -> _Attempt:
-        return self._attempts.setdefault(name, _Attempt(len(self._attempts)))
+    def _attempt(self, name: str) -> AttemptTold:
+        return self._attempts.setdefault(name, AttemptTold(len(self._attempts)))
 
     def _opened(self, attempt: Attempt) -> None:
         self._attempt(attempt.id).start_step = attempt.start_step
@@ -329,34 +304,3 @@ class Fold:
         if self._frozen:
             return RunState.FROZEN
         return RunState.PROBATION if self._on_probation else RunState.TRACKING
-
-    def _left(self) -> Callable[[int, int], bool]:
-        """Whether the run went back behind a step of an attempt."""
-        attempts = sorted(self._attempts.values(), key=attrgetter("index"))
-        # A step is abandoned from where any later attempt resumed.
-        ends = [math.inf] * len(attempts)
-        for i in reversed(range(len(attempts) - 1)):
-            ends[i] = min(ends[i + 1], attempts[i + 1].start_step)
-
-        def left(attempt: int, step: int) -> bool:
-            undone = attempts[attempt].undone
-            return step >= ends[attempt] or any(a <= step < b for a, b in undone)
-
-        return left
-
-    def _means(self) -> tuple[tuple[float, float], ...]:
-        left = self._left()
-        undone = {attempt.index: attempt.undone for attempt in self._attempts.values()}
-        return tuple(
-            ((mean.first + mean.last) / 2, mean.value)
-            for mean in self._trend.means()
-            if not left(mean.attempt, mean.last)
-            and not any(a <= mean.last and mean.first < b for a, b in undone[mean.attempt])
-        )
-
-    def _points(self) -> tuple[Point, ...]:
-        left = self._left()
-        return tuple(
-            Point(s.step, s.loss, s.lr, s.probe or left(s.attempt, s.step))
-            for s in self._curve.samples()
-        )
