@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import URL
 
 import lrpilot_controller.cli as command
 from lrpilot_controller.core.events import Decided, SaidGoodbye, SessionOpened
 from lrpilot_controller.core.model import Action, Attempt, Decision, DecisionStatus, ParamGroup
 from lrpilot_controller.errors import LRPilotError, NoDaemon, NotFound, NotNow
 from lrpilot_controller.journal import RunKey, SqlJournal
+from lrpilot_controller.storage import Storage
+from lrpilot_controller.tuning.dashboard import Review
+from lrpilot_controller.tuning.studies import our_studies
 from support.daemon import Daemon
+from support.streams import Quadratic, events_of
 
 
 @pytest.fixture
@@ -87,3 +92,28 @@ def test_a_daemon_elsewhere_that_does_not_answer_is_not_replaced_by_the_files_he
     monkeypatch.setenv("LRPILOT_ADDRESS", daemon.address)
     assert isinstance(lrpilot("verdict", "run", "1", "bad").exception, NoDaemon)
     assert judged(daemon) is None
+
+
+def test_a_run_in_a_database_is_reviewed_judged_and_reported(
+    postgres_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    here = ("--storage", postgres_url.render_as_string(hide_password=False))
+    run = Quadratic(edge=0.05)
+    run.run(300)
+    journal = SqlJournal.open(postgres_url)
+    journal.append([(RunKey("demo", "run"), 1.0, event) for event in events_of(run)])
+    journal.close()
+    shown = lrpilot("review", "run", *here, "--no-serve")
+    assert shown.exit_code == 0, shown.exception
+    assert "/run/demo/run" in shown.output
+    assert "/dashboard/studies/1/trials?numbers=0" in shown.output
+    result = lrpilot("verdict", "run", "1", "bad", *here)
+    assert result.exit_code == 0, result.exception
+    report = lrpilot("report", "run", "-o", tmp_path / "r.html", *here)
+    assert report.exit_code == 0, report.exception
+    assert "judged bad" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    lrpilot("review", *here, "--no-serve")
+    with Review.open(Storage.of(postgres_url)) as trials:
+        attributes = our_studies(trials._storage)[0].user_attrs
+    assert attributes["verdict.0"].startswith("bad")
