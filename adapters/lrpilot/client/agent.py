@@ -224,10 +224,16 @@ class Agent:
         why = self._connect()
         if why is not None or self._link is None:
             return End.LOST, why or ""
+        left = False  # a daemon that nobody needs may end; another one is started once it is needed
         while self._hello is None:
             if self._bell.deadline is not None:
                 return End.CLOSED, ""
+            if any(isinstance(event, Ended) for event in self._link.take()):
+                left = True
+                self._bell.watch(None)
             self._bell.pause(10.0)
+        if left:
+            return End.LOST, "the daemon went away before the first step"
         self._reopen = False
         begun = time.monotonic()
         conversation = Conversation(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lrpilot.client import Agent, Item, Transport
+from lrpilot.client.bell import Bell
 from lrpilot.client.conversation import Conversation
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
@@ -47,6 +48,35 @@ def test_samples_and_reports_arrive_and_close_drains(
     assert (status.acked_seq, status.dropped, status.unacked) == (20_000, 0, 0)
     assert (status.connected, status.welcomed, status.refused) == (False, True, None)
     assert (status.generation, status.daemon_version, status.reconnects) == (1, "scripted", 0)
+
+
+def test_until_the_first_step_the_agent_sleeps(
+    daemon: Any, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+    pause = Bell.pause
+    monkeypatch.setattr(Bell, "pause", lambda *args: [pauses.append(1), pause(*args)])
+    daemon.boot()
+    agent = make_agent(daemon.address)
+    assert agent.wait_ready(10)
+    daemon.kill()
+    time.sleep(0.5)
+    assert len(pauses) < 20
+
+
+def test_a_daemon_that_went_away_before_the_first_step_is_found_again(
+    daemon: Any, make_agent: MakeAgent, hello: MakeHello, until: Until, item: MakeItem
+) -> None:
+    daemon.boot()
+    agent = make_agent(daemon.address)
+    assert agent.wait_ready(10)
+    daemon.kill()
+    time.sleep(0.1)
+    daemon.boot()
+    agent.open(hello())
+    agent.push(item(1))
+    until(lambda: agent.status.acked_seq == 1)
+    assert not agent.status.refused
 
 
 def test_nothing_is_said_before_open(
