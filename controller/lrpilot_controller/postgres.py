@@ -96,7 +96,11 @@ def options(
             f"a PostgreSQL database needs the driver psycopg ({error}): "
             "pip install 'lrpilot[postgresql]'"
         ) from error
-    settings = {"search_path": schema, "lock_timeout": math.ceil(1000 * timeout), **_SETTINGS}
+    settings = {
+        "search_path": schema,
+        "lock_timeout": max(1, math.ceil(1000 * timeout)),
+        **_SETTINGS,
+    }
     if readonly:
         settings["default_transaction_read_only"] = "on"
     url = database.difference_update_query(["options"]).set(drivername="postgresql+psycopg")
@@ -127,7 +131,7 @@ def options(
         "poolclass": QueuePool,
         "pool_size": connections,
         "max_overflow": 0,
-        "pool_timeout": timeout,
+        "pool_timeout": max(timeout, 1.0),
         "pool_pre_ping": True,  # the server may have been restarted
         "paramstyle": "format",
         "isolation_level": "REPEATABLE READ" if readonly else "READ COMMITTED",

@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import URL
+
 from lrpilot_controller.core.events import Decided, ReceiptArrived, Samples
 from lrpilot_controller.core.model import Decision
 from lrpilot_controller.journal.base import Record, RunKey
@@ -46,6 +48,7 @@ class Daemon:
         self.socket = folder / "d.sock"
         self.address = f"unix:{self.socket}"
         self.storage = folder / "store"
+        self.database: URL | None = None  # PostgreSQL, in the place of the directory
         self.log_file = folder / "daemon.log"
         self.more: list[str] = []  # further options of each life
         self.environment: dict[str, str] | None = None  # None: this process's own
@@ -53,13 +56,20 @@ class Daemon:
 
     def start(self, *options: str) -> None:
         """Start it and wait until it accepts connections."""
-        where = ["--listen", self.address, "--storage", str(self.storage), *self.more]
+        where = ["--listen", self.address, "--storage", self.place, *self.more]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, "serve", *where, *options], stderr=log, env=self.environment
             )
         until(lambda: self.answers() or self.process.poll() is not None, what="the daemon")
         assert self.answers(), f"the daemon ended at once:\n{self.log}"
+
+    @property
+    def place(self) -> str:
+        """Its storage as the option says it."""
+        if self.database is None:
+            return str(self.storage)
+        return self.database.render_as_string(hide_password=False)
 
     def answers(self) -> bool:
         """Whether somebody accepts connections on its socket."""
@@ -95,7 +105,7 @@ class Daemon:
     @contextmanager
     def journal(self) -> Iterator[SqlJournal]:
         """The journal, to read."""
-        journal = SqlJournal.open(self.storage / "journal.db", readonly=True)
+        journal = SqlJournal.open(self.database or self.storage / "journal.db", readonly=True)
         try:
             yield journal
         finally:

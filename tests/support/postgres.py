@@ -49,6 +49,13 @@ class Postgres:
         finally:
             self.admin(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def end_sessions(self, url: URL) -> None:
+        """As a firewall does that forgets connections; the server itself stays."""
+        self.admin(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            f"WHERE datname = '{url.database}' AND pid <> pg_backend_pid()"
+        )
+
     def stop(self) -> None:
         """Ends every session and the server."""
         self._server.stop()

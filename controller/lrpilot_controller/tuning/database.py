@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from lrpilot_controller import postgres
 from lrpilot_controller.storage import shown
-from lrpilot_controller.tuning.places import TrialsUnavailable, of_another_version
+from lrpilot_controller.tuning.places import TrialsUnavailable, of_this_version
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -110,23 +110,19 @@ class TrialsDatabase:
         with self._connected(timeout_s) as connection:
             connection.execute(text(f"DROP SCHEMA IF EXISTS {_NEW} CASCADE"))
             connection.execute(text(f"CREATE SCHEMA {_NEW}"))
-        storage = self._storage(_NEW, timeout_s, check=False)
+        storage = self._storage(_NEW, timeout_s)
         storage.remove_session()
         storage.engine.dispose()
         with self._connected(timeout_s) as connection:
             connection.execute(text(f"ALTER SCHEMA {_NEW} RENAME TO {SCHEMA}"))
 
-    def _storage(self, schema: str, timeout_s: float, *, check: bool = True) -> "RDBStorage":
+    def _storage(self, schema: str, timeout_s: float) -> "RDBStorage":
         from optuna.storages import RDBStorage
 
         # Optuna keeps the URL that it is given, and may tell it.
         how = postgres.options(self._url, schema, timeout=timeout_s, connections=_CONNECTIONS)
-        try:
-            return RDBStorage(
-                postgres.DIALECT, engine_kwargs=how, skip_compatibility_check=not check
-            )
-        except RuntimeError as error:  # the schema of another Optuna
-            raise of_another_version(self.name, error) from error
+        made = RDBStorage(postgres.DIALECT, engine_kwargs=how, skip_compatibility_check=True)
+        return of_this_version(made, self.name)
 
 
 def _identity(connection: Connection) -> int | None:

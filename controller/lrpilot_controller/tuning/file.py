@@ -13,7 +13,7 @@ from urllib.parse import quote
 from sqlalchemy import QueuePool
 
 from lrpilot_controller.storage import ARTIFACTS
-from lrpilot_controller.tuning.places import TrialsUnavailable, of_another_version
+from lrpilot_controller.tuning.places import TrialsUnavailable, of_this_version
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -109,7 +109,7 @@ def _create(path: Path, timeout_s: float) -> None:
     for leftover in (new, *_side_files(new), *_side_files(path)):
         leftover.unlink(missing_ok=True)  # SQLite would apply an old log to the new file
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    storage = _storage(new, timeout_s, check=False)
+    storage = _storage(new, timeout_s)
     storage.remove_session()
     storage.engine.dispose()
     new.rename(path)
@@ -119,15 +119,13 @@ def _side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
 
 
-def _storage(path: Path, timeout_s: float, *, check: bool = True) -> "RDBStorage":
+def _storage(path: Path, timeout_s: float) -> "RDBStorage":
     from optuna.storages import RDBStorage
 
     # A path within a URL would have to survive Optuna's str.format and SQLAlchemy's query parser.
-    kwargs = {"creator": lambda: _connect(path, timeout_s), "poolclass": QueuePool}
-    try:
-        return RDBStorage("sqlite://", engine_kwargs=kwargs, skip_compatibility_check=not check)
-    except RuntimeError as error:  # the schema of another Optuna
-        raise of_another_version(str(path), error) from error
+    how = {"creator": lambda: _connect(path, timeout_s), "poolclass": QueuePool}
+    made = RDBStorage("sqlite://", engine_kwargs=how, skip_compatibility_check=True)
+    return of_this_version(made, str(path))
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:

@@ -93,9 +93,24 @@ def place_of(storage: Storage | Path) -> Place:
     return TrialsFile(storage.folder / TRIALS)
 
 
-def of_another_version(name: str, error: Exception) -> TrialsUnavailable:
-    """What a schema of another Optuna is refused with."""
-    return TrialsUnavailable(
-        f"{name} was written by another version of Optuna ({error}); upgrade Optuna, or move "
-        "it away: it is rebuilt from the journal"
+def of_this_version(storage: "RDBStorage", name: str) -> "RDBStorage":
+    """The storage, if its tables are those of the Optuna that is installed; else it is closed.
+
+    Optuna's own check would leave a connection open.
+
+    Raises:
+        TrialsUnavailable: they are another version's.
+    """
+    try:
+        there, known = storage.get_current_version(), storage.get_head_version()
+        if there == known:
+            return storage
+    except BaseException:
+        storage.engine.dispose()
+        raise
+    storage.remove_session()
+    storage.engine.dispose()
+    raise TrialsUnavailable(
+        f"{name} was written by another version of Optuna (its tables are {there}, this one's "
+        f"{known}); upgrade Optuna, or move it away: it is rebuilt from the journal"
     )

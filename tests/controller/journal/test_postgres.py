@@ -43,14 +43,6 @@ def count(journal: SqlJournal) -> int:
     return sum(1 for _ in journal.records(RUN))
 
 
-def end_sessions(server: Postgres, url: URL) -> None:
-    """As a restart of the server does, or a firewall that forgets connections."""
-    server.admin(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-        f"WHERE datname = '{url.database}' AND pid <> pg_backend_pid()"
-    )
-
-
 def test_reopening_counts_generations_and_keeps_records(postgres_url: URL) -> None:
     for generation in (1, 2, 3):
         with contextlib.closing(SqlJournal.open(postgres_url)) as journal:
@@ -109,7 +101,7 @@ def test_broken_connections_are_made_anew(
 ) -> None:
     assert journal.append([(RUN, 0.0, LOST)]) == [1]
     assert count(journal) == 1
-    end_sessions(postgres, postgres_url)
+    postgres.end_sessions(postgres_url)
     assert count(journal) == 1
     assert journal.append([(RUN, 0.0, LOST)]) == [2]
 
@@ -118,7 +110,7 @@ def test_who_lost_it_to_another_daemon_is_told_and_writes_nothing(
     postgres: Postgres, postgres_url: URL, journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lrpilot_controller.journal.postgres._LOCK_S", 0.1)
-    end_sessions(postgres, postgres_url)
+    postgres.end_sessions(postgres_url)
     with contextlib.closing(SqlJournal.open(postgres_url)) as newer:
         with pytest.raises(JournalSuperseded, match="held by another daemon now"):
             journal.append([(RUN, 0.0, LOST)])
@@ -165,7 +157,7 @@ def _deaf_commits(server: Postgres, url: URL, journal: SqlJournal) -> Iterator[N
     def commit(connection: object) -> None:
         real(connection)  # type: ignore[arg-type]
         writer.dialect.do_commit = real  # type: ignore[method-assign]
-        end_sessions(server, url)
+        server.end_sessions(url)
         connection.execute("SELECT 1")  # type: ignore[attr-defined]
 
     writer.dialect.do_commit = commit  # type: ignore[method-assign,assignment]

@@ -1,0 +1,160 @@
+"""The daemon keeps its books on a PostgreSQL server, which is restarted, cut off, taken away."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.daemon import Daemon, cli, environment, until
+from support.faults.books import check_run
+from support.faults.daemon import FaultyDaemon
+from support.postgres import SECRET, Postgres, running
+from support.training import attach, job, rollbacks, train, train_until
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """One that may be stopped."""
+    with running() as one:
+        yield one
+
+
+@pytest.fixture
+def stored(faulty: FaultyDaemon, server: Postgres, folder: Path) -> Iterator[FaultyDaemon]:
+    """A daemon on a database of that server; its folder is the test's."""
+    with server.database() as url:
+        faulty.database = url
+        faulty.environment = environment(XDG_STATE_HOME=folder / "state")
+        yield faulty
+        faulty.kill()
+
+
+@pytest.mark.slow
+def test_a_daemon_that_is_killed_loses_nothing_and_repeats_nothing(
+    stored: FaultyDaemon, reconnect_soon: None
+) -> None:
+    stored.start()
+    one = job(50)
+    with attach(one, stored.address, "run") as pilot:
+        for _ in range(3):
+            train_until(one, pilot, lambda: pilot.summary().connected, pause_s=0.002)
+            train(one, pilot, range(40), pause_s=0.002)
+            stored.kill()
+            stored.start()
+        train_until(one, pilot, lambda: rollbacks(pilot) > 0, pause_s=0.002)
+        train_until(one, pilot, lambda: math.isfinite(one.loss()), pause_s=0.002)
+        train(one, pilot, range(50), pause_s=0.001)
+        until(lambda: pilot.summary().connected)
+    check_run(stored, "run", pilot, one.loss())
+
+
+def test_a_server_that_is_restarted_under_it(
+    stored: FaultyDaemon,
+    server: Postgres,
+    reconnect_soon: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stored.start()
+    one = job()
+    with caplog.at_level(logging.WARNING, "lrpilot"):
+        with attach(one, stored.address, "run") as pilot:
+            train_until(one, pilot, lambda: pilot.summary().connected)
+            train(one, pilot, range(60), pause_s=0.001)
+            server.stop()
+            train_until(one, pilot, lambda: not pilot.summary().connected, pause_s=0.001)
+            train(one, pilot, range(100), pause_s=0.001)
+            one.spoil()
+            train(one, pilot, range(50), pause_s=0.001)
+            assert rollbacks(pilot) == 0
+            server.start()
+            train_until(one, pilot, lambda: rollbacks(pilot) == 1, pause_s=0.002)
+            train(one, pilot, range(100), pause_s=0.001)
+            until(lambda: pilot.summary().connected)
+        check_run(stored, "run", pilot, one.loss())
+    told = [text for text in caplog.messages if "the journal" in text]
+    assert told
+    assert all("is the server up" in text or "shutting down" in text for text in told)
+    assert SECRET not in f"{stored.log} {caplog.text}"
+
+
+def test_connections_that_break_are_not_even_noticed(
+    stored: FaultyDaemon, server: Postgres
+) -> None:
+    stored.start()
+    one = job()
+    with attach(one, stored.address, "run") as pilot:
+        train_until(one, pilot, lambda: pilot.summary().connected)
+        for _ in range(3):
+            train(one, pilot, range(100), pause_s=0.001)
+            assert stored.database is not None
+            server.end_sessions(stored.database)
+        before = rollbacks(pilot)
+        one.spoil()
+        train_until(one, pilot, lambda: rollbacks(pilot) > before, pause_s=0.002)
+        train(one, pilot, range(100), pause_s=0.001)
+        until(lambda: pilot.summary().connected)
+    check_run(stored, "run", pilot, one.loss())
+
+
+@pytest.mark.slow
+def test_one_daemon_has_it_and_all_commands_read_it(stored: FaultyDaemon, folder: Path) -> None:
+    stored.start()
+    one = job(50)
+    with attach(one, stored.address, "run") as pilot:
+        train_until(one, pilot, lambda: rollbacks(pilot) > 0, pause_s=0.002)
+        train(one, pilot, range(100), pause_s=0.001)
+    env = stored.environment
+    where = ("--storage", stored.place)
+    second = cli("serve", "--listen", f"unix:{folder}/e.sock", *where, env=env)
+    assert second.returncode == 1
+    assert "held by another LRPilot daemon" in second.stderr
+    said = [second.stderr, stored.log]
+    for alive in (True, False):
+        if not alive:
+            assert stored.terminate(10) == 0
+        shown = cli("show", "run", *where, "--json", env=env)
+        assert json.loads(shown.stdout)["state"] == "finished"
+        review = cli("review", "run", *where, "--no-serve", env=env)
+        assert "default/run decision" in review.stdout
+        doctor = cli("doctor", *where, env=env)
+        assert "PostgreSQL 18" in doctor.stdout
+        assert "1 runs" in doctor.stdout
+        verdict = cli("verdict", "run", "1", "good", *where, env=env)
+        assert alive or verdict.returncode == 0, verdict.stderr
+        said += [f"{done.stdout} {done.stderr}" for done in (shown, review, doctor, verdict)]
+    copied = cli("backup", folder / "copy", *where, env=env)
+    assert copied.returncode == 1
+    assert "pg_dump --schema='lrpilot_*'" in copied.stderr
+    said.append(copied.stderr)
+    assert not [text for text in said if SECRET in text]
+
+
+def test_the_password_is_in_no_file_and_no_childs_arguments(
+    stored: FaultyDaemon, folder: Path
+) -> None:
+    stored.start()
+    one = job(50)
+    with attach(one, stored.address, "run") as pilot:
+        train_until(one, pilot, lambda: rollbacks(pilot) > 0, pause_s=0.002)
+        assert not [line for line in _arguments_of_others(stored) if SECRET in line]
+    stored.terminate(10)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def _arguments_of_others(daemon: Daemon) -> list[str]:
+    """What `ps` shows of every process but the daemon, to which a person gave the URL."""
+    assert daemon.process is not None
+    found = []
+    for one in Path("/proc").iterdir():
+        if one.name.isdigit() and int(one.name) not in (daemon.process.pid, os.getpid()):
+            try:
+                found.append((one / "cmdline").read_text(errors="replace"))
+            except OSError:  # it ended
+                continue
+    return found
