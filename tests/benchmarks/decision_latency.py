@@ -70,13 +70,13 @@ def measure(jobs: int) -> dict[str, Any]:
     }
 
 
-def _blow_up(address: str, number: int) -> float:
+def _blow_up(address: str, number: int, prefix: str = "blown") -> float:
     """Seconds from the write of the batch that completes the evidence to its decision."""
     times: list[float] = []
     healthy, over = threading.Event(), threading.Event()
 
     def requests() -> Any:
-        yield hello(f"blown{number}")
+        yield hello(f"{prefix}{number}")
         yield snapshot(1, 0)
         yield batch(0, LOSSES)
         healthy.wait(DEADLINE_S)

@@ -21,9 +21,6 @@ from lrpilot_controller.tuning.samplers import FACTOR, Past, Range, Sampler, pro
 
 log = logging.getLogger(__name__)
 
-PARTS = 2
-"""A study that has just rolled over knows little by itself: the one before it is read as well."""
-
 _Asked = tuple[RunKey, Attempt, Question, "Future[Answered]"]
 
 
@@ -79,7 +76,7 @@ class InterventionAdvisor:
 
     def _answer(self, run: RunKey, attempt: Attempt, question: Question) -> Answered:
         study = interventions_study(run.project, question.kind.value, attempt.optimizer)
-        past = earned(self._reader.newest(study, PARTS), question.rule)
+        past = earned(self._reader.newest(study), question.rule)
         within = Range(question.rule, question.low, question.high)
         factor = propose(self._sampler, within, past, seed_of(run, attempt, question))
         # An end of the range may come back a rounding error beyond it.

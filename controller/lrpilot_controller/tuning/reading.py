@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
 
 # Whoever asks does not wait longer than this by far.
 _LOCK_S = 0.1
+_MOST_READ = 40  # parts that are held at once, of half a thousand trials each
+
+PARTS = 2
+"""A study that has just rolled over knows little by itself: the one before it is read as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class TrialReader:
         self.place = place_of(storage)
         self._storage: BaseStorage | None = None
         self._closing = ExitStack()
+        self._read: set[str] = set()
         self._identity: int | None = None
 
     @property
@@ -66,26 +70,30 @@ class TrialReader:
     def close(self) -> None:
         """Lets go of them; they are opened again when needed."""
         self._storage = None
+        self._read.clear()
         self._closing.close()
 
-    def newest(self, study: str, parts: int | None = None) -> list[Part]:
+    def newest(self, study: str, parts: int = PARTS) -> list[Part]:
         """This study and those that it rolled over to, oldest first.
 
         Args:
             study: The name of the first one.
-            parts: So many of them, the newest; all where it is None.
+            parts: So many of them, the newest.
         """
         storage = self.open()
         if storage is None:
             return []
-        there: list[int] = []
-        for part in count(1):
-            try:
-                there.append(storage.get_study_id_from_name(studies.part_of(study, part)))
-            except KeyError:
-                break
-        wanted = there if parts is None else there[-parts:]
+        last = studies.last_part(storage, study)
+        names = [studies.part_of(study, part) for part in range(max(1, last - parts + 1), last + 1)]
+        self._read.update(names)
+        if len(self._read) > _MOST_READ:
+            # Optuna keeps each trial that it has read for as long as the place is open.
+            self.close()
+            self._read.update(names)
+            if (storage := self.open()) is None:
+                return []
+        found = [storage.get_study_id_from_name(name) for name in names]
         return [
             Part(storage.get_all_trials(one, deepcopy=False), storage.get_study_user_attrs(one))
-            for one in wanted
+            for one in found
         ]

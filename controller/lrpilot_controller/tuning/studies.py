@@ -44,26 +44,53 @@ def kind_of(attributes: Mapping[str, object]) -> str:
 
 def open_study(storage: "BaseStorage", home: Home) -> "Study":
     """The part of this study that has room for one more trial; made where there is none."""
+    part = max(1, last_part(storage, home.name))
+    study = create_part(storage, home, part)
+    if len(study.get_trials(deepcopy=False)) < TRIALS_PER_STUDY:
+        return study
+    return create_part(storage, home, part + 1)
+
+
+def create_part(storage: "BaseStorage", home: Home, part: int) -> "Study":
+    """A part of this study; made where there is none."""
     import optuna
 
     # Naming the metric is experimental in Optuna; a reader of the plots needs the name.
     warnings.filterwarnings(
         "ignore", ".*set_metric_names", category=optuna.exceptions.ExperimentalWarning
     )
-    part = 1
-    while True:
-        study = optuna.create_study(
-            study_name=part_of(home.name, part),
-            storage=storage,
-            sampler=optuna.samplers.RandomSampler(),
-            direction="maximize" if home.maximize else "minimize",
-            load_if_exists=True,
-        )
-        if _OURS not in study.user_attrs:
-            _describe(study, home)
-        if len(study.get_trials(deepcopy=False)) < TRIALS_PER_STUDY:
-            return study
-        part += 1
+    study = optuna.create_study(
+        study_name=part_of(home.name, part),
+        storage=storage,
+        sampler=optuna.samplers.RandomSampler(),
+        direction="maximize" if home.maximize else "minimize",
+        load_if_exists=True,
+    )
+    if _OURS not in study.user_attrs:
+        _describe(study, home)
+    return study
+
+
+def last_part(storage: "BaseStorage", name: str) -> int:
+    """The number of a study's newest part; 0 where there is none. Asks for few of many."""
+
+    def there(part: int) -> bool:
+        try:
+            storage.get_study_id_from_name(part_of(name, part))
+        except KeyError:
+            return False
+        return True
+
+    if not there(1):
+        return 0
+    low = 1  # is there
+    while there(2 * low):
+        low *= 2
+    high = 2 * low  # is not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if there(middle) else (low, middle)
+    return low
 
 
 def _describe(study: "Study", home: Home) -> None:

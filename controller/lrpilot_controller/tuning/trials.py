@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lrpilot_controller.tuning import shown, studies
+from lrpilot_controller.tuning import contents, shown, studies
 from lrpilot_controller.tuning.entries import VERDICT, Entry, Home, Identity
 from lrpilot_controller.tuning.places import Place, TrialsUnavailable
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
+    from sqlalchemy import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,12 @@ class TrialBook:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._place = place
         self._timeout_s = timeout_s
-        self._places: dict[Identity, Spot] = {}
+        self._places: dict[Identity, tuple[str, int]] = {}  # a study, and a number in it
         self._settled: set[Identity] = set()  # finished, and nothing of it is missing
+        self._open: set[Identity] = set()  # not finished
         self._judged: dict[Identity, str] = {}
-        self._studies: dict[str, Study] = {}
+        self._studies: dict[str, Study] = {}  # the newest parts
+        self._by_name: dict[str, Study] = {}
         with ExitStack() as opening:
             opening.enter_context(place.sole_writer(timeout_s))
             storage = place.open(timeout_s, create=True)
@@ -56,8 +59,7 @@ class TrialBook:
             opening.callback(storage.remove_session)
             self._identity = place.identity()
             self.storage = optuna.storages.get_storage(storage)
-            for study in studies.our_studies(self.storage):
-                self._read(study)
+            self._learn(storage.engine)
             self._closing = opening.pop_all()
 
     def close(self) -> None:
@@ -84,19 +86,24 @@ class TrialBook:
 
     def _settle(self, entry: Entry) -> None:
         identity = entry.identity
-        place = self._places.get(identity)
+        place = self._spot(identity)
         if place is None:
-            place = self._places[identity] = self._add(entry.measured(entry))
+            place = self._add(entry.measured(entry))
+            self._places[identity] = place.study.study_name, place.number
         elif not place.trial().state.is_finished():
             self._update(place, entry.measured(entry))
         elif not shown.is_written(place.study, place.number):
             self._note(place, entry)
-        if not entry.pending:
+        if entry.pending:
+            self._open.add(identity)
+        else:
+            self._open.discard(identity)
             self._settled.add(identity)
 
     def _judge(self, entry: Entry) -> None:
         """Writes down what a person said of it, with its study and in its note."""
-        place = self._places[entry.identity]
+        place = self._spot(entry.identity)
+        assert place is not None
         key = f"{VERDICT}{place.number}"
         if place.study.user_attrs.get(key) != entry.verdict:
             place.study.set_user_attr(key, entry.verdict)
@@ -107,26 +114,41 @@ class TrialBook:
         """Ends the trials that are still open though nothing in the journal is."""
         from optuna.trial import TrialState
 
-        for identity in self._places.keys() - self._settled - set(pending):
-            place = self._places[identity]
+        for identity in self._open - set(pending):
+            place = self._spot(identity)
+            assert place is not None
             trial = place.trial()
             if not trial.state.is_finished():
                 live = shown.live(place.study, trial)
                 live.set_user_attr("outcome", "unknown")
                 place.study.tell(place.number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _read(self, study: "Study") -> None:
-        """Learns what a study holds."""
-        identity = None
-        kind = studies.kind_of(study.user_attrs)
-        for trial in study.get_trials(deepcopy=False):
-            identity = identity_of(kind, trial.user_attrs)
-            self._places[identity] = Spot(study, trial.number)
-            if trial.state.is_finished():
-                self._settled.add(identity)
-        if identity is not None:
-            # Its writer may have died between this trial and its note.
-            self._settled.discard(identity)
+    def _learn(self, engine: "Engine") -> None:
+        """Remembers which entries have a trial, and where; no trial is held in memory for it."""
+        newest = -1
+        for held in contents.trials_in(engine):
+            kind = studies.kind_of({} if held.kind is None else {"kind": held.kind})
+            identity = identity_of(kind, held.attributes)
+            self._places[identity] = held.study, held.number
+            (self._settled if held.finished else self._open).add(identity)
+            if held.id > newest:
+                newest, last = held.id, identity
+        if newest >= 0:
+            self._settled.discard(last)  # its writer may have died between it and its note
+
+    def _spot(self, identity: Identity) -> Spot | None:
+        """Where an entry's trial is; None where it has none yet."""
+        import optuna
+
+        if (found := self._places.get(identity)) is None:
+            return None
+        name, number = found
+        if name not in self._by_name:
+            sampler = optuna.samplers.RandomSampler()
+            self._by_name[name] = optuna.load_study(
+                study_name=name, storage=self.storage, sampler=sampler
+            )
+        return Spot(self._by_name[name], number)
 
     def _add(self, entry: Entry) -> Spot:
         from optuna.distributions import FloatDistribution
