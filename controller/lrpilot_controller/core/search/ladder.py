@@ -24,6 +24,7 @@ LOST = 2.0  # in units of noise above the start, at the end of a program: it was
 # Standard errors that a lower LR may lie beyond that margin where programs were made longer: there
 # noise hides the progress that the margin is a share of.
 TRAILS_SLACK = 2.0
+REFUTES = 0.1  # of its own progress: by less, an LR is not another one
 SHARP = 0.06  # of the progress: the standard error that a score is to have
 LOOKS_SHARE = 0.35  # of a program's steps, at most
 # Standard errors of the (paired) difference by which a lower LR must win: nothing makes a short
@@ -86,7 +87,7 @@ class Ladder:
         return leader
 
     def _beats(self, x: float, other: float) -> bool:
-        """Whether a lower LR is better than a higher one, by more than the noise of the pair."""
+        """Whether one is better than another one by more than the noise of the pair."""
         gain = self.scores[other] - self.scores[x]
         return gain > CLEARLY * self._error(x, other)
 
@@ -126,6 +127,26 @@ class Ladder:
         while self.best is None and low <= (edge := self._edge) - NOTCH < math.inf:
             # All that ran whole turned out to lie above one that diverged: below it, then.
             yield from self._try(prober, round(edge - NOTCH, 6))
+
+    def beside(self, prober: Prober, anchor: float, distance: float) -> Probing[float | None]:
+        """Try `anchor` and one on either side, until another one is clearly better.
+
+        Returns:
+            Its place where it stands; None where it does not, or diverged.
+        """
+        low, high = (round(math.log10(lr), 6) for lr in (prober.job.low, prober.job.high))
+        x = round(math.log10(prober.within(anchor)), 6)
+        others = [round(max(x - distance, low), 6), round(min(x + distance, high), 6)]
+        for place in [x, *(other for other in others if other != x)]:
+            yield from self._try(prober, place)
+            if x not in self.whole or any(self._refutes(y, x) for y in self.whole):
+                return None
+        return x
+
+    def _refutes(self, x: float, other: float) -> bool:
+        """Whether one is so much better than another one that this cannot be right."""
+        gain = self.scores[other] - self.scores[x]
+        return self._beats(x, other) and gain > REFUTES * (self.reference.level - self.scores[x])
 
     @property
     def _edge(self) -> float:

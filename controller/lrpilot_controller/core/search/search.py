@@ -18,6 +18,8 @@ from lrpilot_controller.core.search.probe import Probing
 from lrpilot_controller.core.search.range_test import RangeTest
 from lrpilot_controller.core.search.reference import Reference
 
+GLANCE = 0.5  # of a program: enough to tell LRs apart that are that far from each other
+BESIDE = 0.75  # of a decade
 DOUBTS = 3.0  # standard errors: less progress, on fresh batches, is no ground for a choice
 
 NO_CANDIDATE = "the budget did not allow one candidate"
@@ -51,6 +53,10 @@ def search(prober: Prober) -> Probing[Found]:
     seen = yield from _reference(prober)
     if isinstance(seen, str):
         return Found(None, seen)
+    return (yield from _anew(prober, seen))
+
+
+def _anew(prober: Prober, seen: Reference) -> Probing[Found]:
     sweep = None
     ladder = _ladder(prober.job, seen, fall=0.0)
     with contextlib.suppress(BudgetSpent):
@@ -62,14 +68,26 @@ def search(prober: Prober) -> Probing[Found]:
 
 
 def check(prober: Prober, known: float) -> Probing[Found]:
-    """See whether an LR that an earlier run found is still right: a ladder around it alone."""
+    """See whether an LR that an earlier run found is still right, by a glance on either side.
+
+    It stands where it gains clearly and none of them is clearly better. Else the search is made as
+    if nothing was known: what is wrong may be so by orders of magnitude.
+    """
     seen = yield from _reference(prober)
     if isinstance(seen, str):
         return Found(None, seen)
-    ladder = _ladder(prober.job, seen, fall=0.0)
+    ladder = _ladder(prober.job, seen, fall=0.0, share=GLANCE if prober.job.replay else 1.0)
+    ladder.long = True  # no longer, however unclear: what is right was clear enough once
+    ladder.choose = _first
+    center = None
     with contextlib.suppress(BudgetSpent):
-        yield from ladder.climb(prober, known / ladder.correction)
-    return _found(prober, ladder, None)
+        center = yield from ladder.beside(prober, known / ladder.correction, BESIDE)
+    if center is None or ladder.progress < DOUBTS * _doubt(ladder, center):
+        return (yield from _anew(prober, seen))
+    lr = prober.within(known)
+    reason = f"{lr:.3g} stands, of {len(ladder.scores)} LRs none was clearly better"
+    told = (ladder.reference.level, _tried(ladder), None)
+    return Found(lr, reason, center == ladder.live, center == ladder.kept, *told)
 
 
 def _reference(prober: Prober) -> Probing[Reference | str]:
@@ -81,11 +99,12 @@ def _reference(prober: Prober) -> Probing[Reference | str]:
     return seen or "the loss is not finite before any training"
 
 
-def _ladder(job: Job, seen: Reference, fall: float) -> Ladder:
+def _ladder(job: Job, seen: Reference, fall: float, share: float = 1.0) -> Ladder:
+    """One whose programs are this share of their usual length."""
     return Ladder(
         seen,
         fall,
-        horizon.program_steps(job.family, job.steps),
+        round(share * horizon.program_steps(job.family, job.steps)),
         partial(choice.choose, family=job.family),
         partial(horizon.correction, job.family, job.steps),
         job.replay,
@@ -94,14 +113,12 @@ def _ladder(job: Job, seen: Reference, fall: float) -> Ladder:
 
 def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
     winner = choice.choose(ladder, prober.job.family)
-    tried = tuple(
-        Candidate(10**x, score, ladder.costs[x]) for x, score in sorted(ladder.scores.items())
-    )
+    tried = _tried(ladder)
     told = (ladder.reference.level, tried, sweep.sweep if sweep else None)
     if winner is None:
         why = "every candidate diverged" if tried else NO_CANDIDATE
         return Found(None, why, False, False, *told)
-    doubt = math.hypot(ladder.reference.error, ladder.error(winner))
+    doubt = _doubt(ladder, winner)
     if not prober.job.replay and ladder.progress < DOUBTS * doubt:
         why = f"the best of {len(tried)} LRs gained {ladder.progress:.3g}, the noise is {doubt:.3g}"
         lr = None
@@ -118,3 +135,19 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
         f"x{ladder.correction:.2g} for the whole run"
     )
     return Found(lr, reason, winner == ladder.live, winner == ladder.kept, *told)
+
+
+def _first(ladder: Ladder) -> float | None:
+    """The first one whose program ran whole: what is checked, while it stands."""
+    return next(iter(ladder.whole), None)
+
+
+def _tried(ladder: Ladder) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(10**x, score, ladder.costs[x]) for x, score in sorted(ladder.scores.items())
+    )
+
+
+def _doubt(ladder: Ladder, winner: float) -> float:
+    """The standard error of what the winner gained."""
+    return math.hypot(ladder.reference.error, ladder.error(winner))
