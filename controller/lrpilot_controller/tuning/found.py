@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lrpilot_controller.core.events import (
     Decided,
+    PriorAnswered,
     ProgramEnded,
     SaidGoodbye,
     SearchEnded,
@@ -13,14 +14,23 @@ from lrpilot_controller.core.events import (
     SessionOpened,
 )
 from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult
-from lrpilot_controller.core.model import Attempt
-from lrpilot_controller.core.plans import Program
+from lrpilot_controller.core.model import Action, Attempt
+from lrpilot_controller.core.plans import Plan, Program
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.tuning.cases import ABANDONED_S
 
 LADDER = "ladder"
+FOUND = (SearchEnd.FOUND, SearchEnd.REUSED)
 
-_KINDS = (SessionOpened, SessionLost, SaidGoodbye, Decided, ProgramEnded, SearchEnded)
+_KINDS = (
+    SessionOpened,
+    PriorAnswered,
+    SessionLost,
+    SaidGoodbye,
+    Decided,
+    ProgramEnded,
+    SearchEnded,
+)
 _DIVERGED = frozenset({"non_finite", "loss_cap", "ema_cap", "ema_rise"})
 
 
@@ -60,29 +70,44 @@ class Tried:
 
 @dataclass(slots=True)
 class Found:
-    """What a search found, and what became of the attempts that go on with it.
+    """What a run goes on with, found by a search or native, and what became of it.
 
     Attributes:
         number: Of the search within its attempt, from 0.
-        n: Number of the record that tells it; the losses at this LR come after it.
+        result: Of the search; None where none ended.
+        n: Number of the record after which its losses come.
         heirs: This attempt, and those that resumed from its state.
+        prior: The LR that earlier runs told it; None where they told none.
+        plan: What the search led to; None where the native LR went on.
         end: How the run ended: a goodbye's reason, `lost` or `searched_again`; empty before.
     """
 
     attempt: Attempt
     number: int
-    result: SearchResult
+    result: SearchResult | None
     at: float
     n: int
     heirs: set[str]
+    prior: float | None = None
+    plan: Plan | None = None
     end: str = ""
     ended_at: float | None = None
     ended_n: int = 0
 
+    @property
+    def lr(self) -> float:
+        """What the run goes on at: the LR that was found, or its native base LR."""
+        if self.result is not None and self.result.end in FOUND:
+            return self.result.lr
+        return self.attempt.groups[0].base_lr
+
 
 @dataclass(slots=True)
 class Searches:
-    """All of a run: what was found, and what was tried in searches that are over."""
+    """All of a run: what was found, and what was tried in searches that are over.
+
+    A run whose searches found nothing, or that made none, is told of once it is over.
+    """
 
     found: list[Found] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
@@ -111,6 +136,9 @@ class _Fold:
     all: Searches = field(default_factory=Searches)
     attempt: Attempt | None = None
     searches: int = 0
+    prior: float | None = None
+    plan: Plan | None = None
+    native: Found | None = None  # the run as it is while no search found anything
     open: list[Tried] = field(default_factory=list)  # of the search under way
     lost: Record | None = None
 
@@ -118,6 +146,8 @@ class _Fold:
         match record.event:
             case SessionOpened(attempt):
                 self._opened(attempt, record)
+            case PriorAnswered(attempt, lr) if self._current(attempt):
+                self.prior = lr
             case SessionLost(attempt) if self._current(attempt):
                 self.lost = record
             case SaidGoodbye(attempt) if self._current(attempt):
@@ -125,6 +155,8 @@ class _Fold:
                 self._end(record, record.event.reason)
             case Decided(decision) if decision.program is not None:
                 self._decided(decision.program, record)
+            case Decided(decision) if decision.signal is None and decision.who is None:
+                self.plan = decision.plan if decision.action is Action.PLAN else None
             case ProgramEnded(attempt) if self._current(attempt):
                 self._result(record.event, record)
             case SearchEnded(attempt, result) if self._current(attempt):
@@ -149,9 +181,10 @@ class _Fold:
         for found in self._running():
             if attempt.resumes in found.heirs:
                 found.heirs.add(attempt.id)
-            else:
-                found.end, found.ended_at, found.ended_n = "lost", record.at, record.n
-        self.attempt, self.searches = attempt, 0
+        if not any(attempt.id in found.heirs for found in self._running()):
+            self._end(record, "lost")
+            self.native = Found(attempt, 0, None, record.at, record.n, {attempt.id})
+        self.attempt, self.searches, self.prior, self.plan = attempt, 0, None, None
 
     def _decided(self, program: Program, record: Record) -> None:
         if self.attempt is None or program.phase != LADDER:
@@ -173,12 +206,17 @@ class _Fold:
     def _ended(self, result: SearchResult, record: Record) -> None:
         assert self.attempt is not None
         self._close(result.candidates)
-        if result.end not in (SearchEnd.FOUND, SearchEnd.REUSED):
+        if result.end not in FOUND:
+            if self.native is not None:
+                self.native.result, self.native.prior = result, self.prior
             return
+        self.native = None
         self._end(record, "searched_again")
-        self.all.found.append(
-            Found(self.attempt, self.searches, result, record.at, record.n, {self.attempt.id})
-        )
+        found = Found(
+            self.attempt, self.searches, result, record.at, record.n, {self.attempt.id},
+            self.prior, self.plan,
+        )  # fmt: skip
+        self.all.found.append(found)
         self.searches += 1
 
     def _close(self, candidates: tuple[Candidate, ...]) -> None:
@@ -192,6 +230,10 @@ class _Fold:
     def _end(self, record: Record, end: str) -> None:
         for found in self._running():
             found.end, found.ended_at, found.ended_n = end, record.at, record.n
+        if self.native is not None:
+            self.all.found.append(self.native)
+            self.native = None
 
     def _running(self) -> Iterator[Found]:
-        return (found for found in self.all.found if not found.end)
+        running = [found for found in self.all.found if not found.end]
+        return iter(running if self.native is None else [*running, self.native])

@@ -1,6 +1,7 @@
 """What earlier runs of the same job found, read from the study `<project>/runs`."""
 
 import logging
+import math
 import queue
 import statistics
 import threading
@@ -16,6 +17,7 @@ from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning import studies
 from lrpilot_controller.tuning.faults import words_of
+from lrpilot_controller.tuning.found import FOUND
 from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.reading import TrialReader
 
@@ -27,7 +29,11 @@ log = logging.getLogger(__name__)
 NEWEST = 20
 NEAR = 0.01  # of the best value: nobody can tell two such runs apart
 HORIZONS = (0.8, 1.25)
+SEARCHED = frozenset(end.value for end in FOUND)
+"""How the searches ended whose LRs are told on: a native one was compared with nothing."""
 NO_RUN = "no earlier run of this job"
+ANOTHER = 0.3
+"""Of a decade, by which what a run found is another LR than the one that it was told."""
 # A daemon is mostly started by the very trainer that asks, and Optuna takes a second to load.
 LOADED_S, LOADING_S = 0.2, 2.0
 
@@ -103,6 +109,7 @@ def choose(trials: "Sequence[FrozenTrial]", attempt: Attempt) -> tuple[float | N
         for trial in trials
         if trial.state.name == "COMPLETE"
         and trial.user_attrs.get("job") == attempt.job
+        and trial.user_attrs.get("end") in SEARCHED
         and "lr" in trial.params
     ]
     if not same_job:
@@ -114,7 +121,7 @@ def choose(trials: "Sequence[FrozenTrial]", attempt: Attempt) -> tuple[float | N
             f"an earlier run had another horizon: {other or 'unknown'}, "
             f"now {attempt.total_steps or 'unknown'}"
         )
-    newest = known[-NEWEST:]
+    newest = _since_refuted(known)[-NEWEST:]
     # A validation loss and a train loss are not to be compared.
     measure = newest[-1].user_attrs.get("measure")
     newest = [trial for trial in newest if trial.user_attrs.get("measure") == measure]
@@ -123,6 +130,18 @@ def choose(trials: "Sequence[FrozenTrial]", attempt: Attempt) -> tuple[float | N
     lr = statistics.median_low([float(trial.params["lr"]) for trial in near])
     runs = f"{len(newest)} earlier run{'s' * (len(newest) != 1)} of this job"
     return lr, f"LR {lr:.4g} did best in {runs} ({best.user_attrs.get('run')})"
+
+
+def _since_refuted(trials: "Sequence[FrozenTrial]") -> "Sequence[FrozenTrial]":
+    """Those from the newest one on that was told an LR, tested it, and found another.
+
+    What all before it agreed on does not hold any more, or never did.
+    """
+    for place in range(len(trials) - 1, 0, -1):
+        told, found = trials[place].user_attrs.get("prior"), trials[place].params["lr"]
+        if told and abs(math.log10(found / told)) > ANOTHER:
+            return trials[place:]
+    return trials
 
 
 def _same_horizon(trial: "FrozenTrial", attempt: Attempt) -> bool:

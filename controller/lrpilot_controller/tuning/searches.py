@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from lrpilot_controller.core.events import Samples
+from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.core.probation import DECAY
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.tuning.entries import Entry, Home, Param, State, plain, thinned
@@ -15,6 +16,8 @@ from lrpilot_controller.tuning.studies import runs_study
 from lrpilot_controller.version import VERSION
 
 RUNS, PROBES = "runs", "probes"
+NATIVE = "native"
+"""How a run ended to search that never did: it goes on at its own LR."""
 POINTS = 20
 
 
@@ -45,10 +48,14 @@ def _run_entry(journal: Journal, run: RunKey, found: Found) -> Entry:
         "job": attempt.job,
         "optimizer": attempt.optimizer,
         "total_steps": attempt.total_steps,
-        "end": result.end.value,
-        "reason": result.reason,
-        "steps": result.steps,
-        "reference": result.reference,
+        "base_lr": attempt.groups[0].base_lr,
+        "scheduled": attempt.scheduled,
+        "prior": found.prior,
+        "end": result.end.value if result else NATIVE,
+        "reason": result.reason if result else None,
+        "steps": result.steps if result else None,
+        "reference": result.reference if result else None,
+        "plan": _plan(found.plan) if found.plan else None,
         "version": VERSION,
         "client_version": attempt.client_version,
         "outcome": found.end or "running",
@@ -61,15 +68,24 @@ def _run_entry(journal: Journal, run: RunKey, found: Found) -> Entry:
         identity=(RUNS, str(run), attempt.id, found.number),
         state=State.FAIL if found.end else State.RUNNING,
         value=None,
-        params={"lr": Param.of_lr(result.lr)},
+        params={"lr": Param.of_lr(found.lr)} if found.lr > 0 else {},
         attributes={key: plain(value) for key, value in about.items() if value is not None},
         curve=dict,
         started=found.at,
         ended=found.ended_at,
-        note=partial(run_note, run, result),
+        note=lambda: run_note(run, result) if result else "",
         page=probes_home(run),
         measured=partial(_measured, journal, run, found),
     )  # fmt: skip
+
+
+def _plan(plan: Plan) -> str:
+    """A plan in a line: what of the LR, then each segment with the steps that it begins at."""
+    parts = [
+        f"{s.shape.value} {s.start_value:.4g} to {s.end_value:.4g} from step {s.start}"
+        for s in plan.segments
+    ]
+    return f"{plan.kind.value}: {', '.join(parts)}"
 
 
 def _measured(journal: Journal, run: RunKey, found: Found, entry: Entry) -> Entry:
