@@ -83,14 +83,15 @@ for review: the journal is the record, and what is missing here is written again
 def runs_note(project: str) -> str:
     """What the study of a project's runs holds."""
     return f"""\
-### The learning rates that searches found for runs of project `{code(project)}`
+### The runs of project `{code(project)}`
 
-Each trial is one run that went on at what a search found for it. `lr` is that learning rate, of
-the first param group. The value is the run's final loss: its last validation loss, or else its
-smoothed train loss; the attribute `measure` says which. Compare trials of one `job` only.
+Each trial is one run. `lr` is the learning rate, of the first param group, that a search found for
+it, or where `end` is neither `found` nor `reused` its own base rate; `prior` what earlier runs told
+it, `plan` what the search led to. The value is the run's final loss: its last validation loss, or
+else its smoothed train loss; `measure` says which. Compare trials of one `job` only.
 
 - **Complete**: the run finished.
-- **Running**: it trains.
+- **Running**: it trains, at what a search found.
 - **Fail**: it has no final loss. The attribute `outcome` says why: `stopped`, `error`, `lost`,
   `non_finite`, `searched_again` (the next trial tells what with), `unknown` (not in the journal).
 

@@ -86,10 +86,17 @@ def run(job: Task, base_lr: float, method: str, folder: Path) -> Outcome:
         long = job.total_steps == oracle.LONG
         other = task(job.name, oracle.other_seed(job.seed, long=long), job.total_steps)
         train(other, base_lr, variant, project, "earlier", folder)
-        _await_trial(folder / "store" / "optuna.db", f"{project}/runs")
-    spent, meter = train(job, base_lr, variant, project, "run", folder)
+        await_trials(folder, project, 1)
+    return run_as(job, base_lr, variant, project, "run", folder)
+
+
+def run_as(
+    job: Task, base_lr: float, variant: Variant, project: str, name: str, folder: Path
+) -> Outcome:
+    """Trains a new task to its end, as this run of this project."""
+    spent, meter = train(job, base_lr, variant, project, name, folder)
     final = judged(job, healthy=True)
-    told = records(folder, project, "run")
+    told = records(folder, project, name)
     return _outcome(final, spent - meter.steps, told, searched=variant.search)
 
 
@@ -136,17 +143,15 @@ def train(
     return summary.steps, meter
 
 
-def _await_trial(trials: Path, study: str) -> None:
-    """Waits until the daemon has written down what the earlier run found: people wait longer.
-
-    An earlier run that found nothing leaves no trial; the later one then begins without.
-    """
+def await_trials(folder: Path, project: str, count: int) -> None:
+    """Waits until the daemon has written down so many runs of a project: people wait longer."""
+    trials, study = folder / "store" / "optuna.db", f"{project}/runs"
     query = (
         "SELECT count(*) FROM trials JOIN studies USING (study_id) "
         "WHERE study_name = ? AND state = 'COMPLETE'"
     )
     deadline = time.monotonic() + TRIAL_S
-    while time.monotonic() < deadline and not _count(trials, query, study):
+    while time.monotonic() < deadline and _count(trials, query, study) < count:
         time.sleep(0.1)
 
 

@@ -253,8 +253,13 @@ def studies_of() -> Iterator[Callable[[Path], dict[str, list[optuna.trial.Frozen
 def trials(
     database: Path, studies_of: Callable[[Path], dict[str, list[optuna.trial.FrozenTrial]]]
 ) -> Callable[[], list[optuna.trial.FrozenTrial]]:
-    """Every trial in the storage."""
-    return lambda: [trial for found in studies_of(database).values() for trial in found]
+    """Every trial of a decision in the storage."""
+
+    def read() -> list[optuna.trial.FrozenTrial]:
+        found = studies_of(database)
+        return [trial for name in found if "/interventions/" in name for trial in found[name]]
+
+    return read
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from lrpilot_controller.core.events import (
 from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult
 from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup
 from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
+from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.tuning.dashboard import Review
 from lrpilot_controller.tuning.priors import JobPriors
@@ -222,12 +223,59 @@ def test_a_second_search_takes_the_run_over_from_the_first(
 
 
 @pytest.mark.parametrize("end", [SearchEnd.DECLINED, SearchEnd.FELL_BACK, SearchEnd.ABANDONED])
-def test_a_search_that_found_nothing_is_no_trial_of_a_run(
+def test_a_run_whose_search_found_nothing_is_a_trial_at_its_own_lr_once_it_is_over(
     end: SearchEnd, searching: Searching, told: Callable[[str], list[Trial]]
 ) -> None:
     searching.ended(replace(FOUND, end=end))
-    searching.run.goodbye()
+    searching.train([0.5] * 10)
     assert told("demo/runs") == []
+    searching.run.goodbye()
+    (trial,) = told("demo/runs")
+    assert (trial.params["lr"], trial.user_attrs["end"]) == (0.1, end.value)
+    assert trial.value == pytest.approx(0.5)
+
+
+def test_a_run_that_never_searched_is_a_trial_too(
+    new_run: Callable[[str], Any], told: Callable[[str], list[Trial]]
+) -> None:
+    watched = Searching(new_run("exp-1"), replace(ATTEMPT, search=False, scheduled=True))
+    watched.train([2.0] * 10, {205: 1.5, 209: 1.2})
+    watched.open(replace(ATTEMPT, id="second", resumes="first", search=False))
+    watched.train([1.0] * 10, {219: 0.8}, first=210)
+    watched.run.goodbye()
+    (trial,) = told("demo/runs")
+    assert trial.state is TrialState.COMPLETE
+    assert (trial.value, trial.intermediate_values) == (0.8, {205: 1.5, 209: 1.2, 219: 0.8})
+    about = trial.user_attrs
+    assert (about["end"], about["base_lr"], about["scheduled"]) == ("native", 0.1, True)
+    assert (about["attempt"], about["measure"], "prior" in about) == ("first", "validation", False)
+
+
+def test_one_that_ends_otherwise_failed(
+    new_run: Callable[[str], Any], told: Callable[[str], list[Trial]]
+) -> None:
+    broken = Searching(new_run("exp-1"), replace(ATTEMPT, search=False))
+    broken.open(replace(ATTEMPT, id="second", search=False))
+    broken.run.goodbye("error")
+    first, second = told("demo/runs")
+    assert [first.user_attrs["outcome"], second.user_attrs["outcome"]] == ["lost", "error"]
+    assert {first.state, second.state} == {TrialState.FAIL}
+
+
+def test_a_trial_says_what_the_run_began_with_was_told_and_went_on_with(
+    searching: Searching, told: Callable[[str], list[Trial]]
+) -> None:
+    searching.run.add(PriorAnswered("first", 0.5, "an earlier run"))
+    plan = main_plan(0.03, 120, 1000)
+    searching.run.add(Decided(Decision(9, Action.PLAN, "why", 120, 0, plan=plan)))
+    searching.ended()
+    (trial,) = told("demo/runs")
+    about = trial.user_attrs
+    assert (about["base_lr"], about["prior"], trial.params["lr"]) == (0.1, 0.5, 0.03)
+    assert about["plan"] == (
+        "replace: constant 0.03 to 0.03 from step 120, linear 0.03 to 0 from step 648, "
+        "constant 0.0015 to 0.0015 from step 1000"
+    )
 
 
 def test_everything_is_written_once(
@@ -363,8 +411,10 @@ def past(new_run: Callable[[str], Any]) -> Callable[..., None]:
     """A run that found an LR, and ended at a loss."""
     names = iter(f"past-{k}" for k in range(100))
 
-    def make(lr: float, loss: float, **change: Any) -> None:
+    def make(lr: float, loss: float, told: float | None = None, **change: Any) -> None:
         searching = Searching(new_run(next(names)), replace(ATTEMPT, **change))
+        if told is not None:
+            searching.run.add(PriorAnswered("first", told, "an earlier run"))
         searching.ended(replace(FOUND, lr=lr))
         searching.train([loss] * 10, {209: loss})
         searching.run.goodbye()
@@ -406,6 +456,32 @@ def test_only_the_newest_twenty_count(priors: Any, past: Any) -> None:
     past(0.9, 0.1)
     for _ in range(20):
         past(0.03, 0.5)
+    assert priors()[0] == 0.03
+
+
+def test_a_run_that_was_told_an_lr_and_found_another_makes_all_before_it_forgotten(
+    priors: Any, past: Any
+) -> None:
+    for _ in range(3):
+        past(30.0, 0.001)
+    past(0.03, 0.5, told=30.0)
+    lr, reason = priors()
+    assert lr == 0.03
+    assert "1 earlier run of this job" in reason
+    past(0.031, 0.5, told=0.03)  # nearly what it was told
+    assert priors()[0] == 0.03
+    past(0.2, 0.6, told=0.03)
+    assert priors()[0] == 0.2
+
+
+def test_what_a_run_without_a_search_trained_at_is_not_told_on(
+    priors: Any, new_run: Any, past: Any
+) -> None:
+    native = Searching(new_run("native"), replace(ATTEMPT, search=False))
+    native.train([0.01] * 10, {209: 0.01})
+    native.run.goodbye()
+    assert priors() == (None, "no earlier run of this job")
+    past(0.03, 0.5)
     assert priors()[0] == 0.03
 
 

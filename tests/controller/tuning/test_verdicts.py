@@ -26,7 +26,7 @@ def counted(storage: Path, studies_opened: Callable[[Path], list[Any]]) -> Count
     """The gain that each trial of the first study counts with."""
 
     def read() -> dict[int, float | None]:
-        study, _page = studies_opened(storage / "optuna.db")
+        study, *_ = studies_opened(storage / "optuna.db")
         return {t.number: gain_of(t, study.user_attrs) for t in study.get_trials()}
 
     return read

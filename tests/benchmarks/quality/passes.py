@@ -1,0 +1,203 @@
+"""The benchmark three times over one project, and over a project whose past is a lie.
+
+`python -m tests.benchmarks.quality.passes [--tasks T ...] [--bases B ...] [--seeds S ...]
+[--lies FACTOR ...] [--jobs N]`: a pass is each task once, on a seed of its own. A lie is a hundred
+trials in the project's past that claim a loss of nearly nothing at FACTOR times the best LR.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lrpilot_controller.core import events
+from lrpilot_controller.tuning import studies
+
+from .. import _report
+from . import oracle, ours
+from .daemons import serving
+from .outcome import row
+from .runs import base_lr, reference
+from .store import Cell
+from .tasks import TASKS, own_steps, task
+
+METHOD = "lrpilot"
+PASSES, AFTER_LIES, LIES = 3, 5, 100
+BASES = (1e-3, 1.0, 1e2)
+FACTORS = (1 / 30, 30.0)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs of one task, one after the other, on seed after seed.
+
+    Attributes:
+        lie: What the project's past claims is the best LR, times the best; None: it has no past.
+    """
+
+    task: str
+    base: float
+    seed: int
+    runs: int
+    folder: Path
+    lie: float | None = None
+
+
+def measure(series: Series) -> list[dict[str, Any]]:
+    """Each run's excess, and the steps of its programs."""
+    torch.set_num_threads(1)
+    past = "clean" if series.lie is None else f"lie-{series.lie:.3g}"
+    project = f"{past}-{series.base:g}-{series.seed}-{series.task}"
+    found = []
+    for number in range(series.runs):
+        seed = (series.seed - 1 + number) % len(oracle.SEEDS) + 1
+        cell = Cell(series.task, seed, series.base, own_steps(series.task))
+        seeds = reference(cell)
+        assert seeds is not None
+        own = seeds[str(seed)]
+        if series.lie is not None and not number:
+            lr = min(max(own["best"]["lr"] * series.lie, 1e-12), 1e6)
+            lie(series.folder, project, job_of(series, cell), cell.steps, lr)
+        job = task(cell.task, seed, cell.steps)
+        variant, name = ours.VARIANTS[METHOD], f"run-{number}"
+        outcome = ours.run_as(job, base_lr(cell, seeds), variant, project, name, series.folder)
+        told = ours.records(series.folder, project, name)
+        programs = (record.event for record in told)
+        ours.await_trials(series.folder, project, number + 1 + LIES * (series.lie is not None))
+        found.append(
+            {
+                "task": cell.task,
+                "seed": seed,
+                "base": series.base,
+                "lie": series.lie,
+                "number": number,
+                "probed": sum(
+                    len(event.losses)
+                    for event in programs
+                    if isinstance(event, events.ProgramEnded)
+                ),
+                **row(outcome, own["best"]["loss"], own["uninformed"]),
+            }
+        )
+    return found
+
+
+def job_of(series: Series, cell: Cell) -> str:
+    """What a trainer calls this job: one that is over at once tells it."""
+    seeds = reference(cell)
+    assert seeds is not None
+    short = task(cell.task, cell.seed, 1)
+    project = f"name-{series.lie:.3g}-{series.base:g}-{series.seed}-{series.task}"
+    ours.train(short, base_lr(cell, seeds), ours.VARIANTS[METHOD], project, "run", series.folder)
+    ours.await_trials(series.folder, project, 1)
+    for record in ours.records(series.folder, project, "run"):
+        if isinstance(record.event, events.SessionOpened):
+            return record.event.attempt.job
+    raise RuntimeError(f"{project} was never opened")
+
+
+def lie(folder: Path, project: str, job: str, steps: int, lr: float) -> None:
+    """Put a past into a project: so many runs of the job that did best at this LR."""
+    import optuna
+    from optuna.distributions import FloatDistribution
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = studies.open_file(folder / "store" / studies.TRIALS, 30.0, create=False)
+    study = optuna.create_study(
+        study_name=studies.runs_study(project), storage=storage, direction="minimize"
+    )
+    for number in range(LIES):
+        trial = optuna.trial.create_trial(
+            value=1e-9,
+            params={"lr": lr},
+            distributions={"lr": FloatDistribution(min(1e-8, lr), max(10.0, lr), log=True)},
+            user_attrs={
+                "run": f"{project}/lie-{number}",
+                "attempt": f"lie-{number}",
+                "job": job,
+                "total_steps": steps,
+                "measure": "train",
+                "end": "found",
+            },
+        )
+        study.add_trial(trial)
+    study.set_user_attr("kind", "runs")
+    study.set_user_attr("lrpilot", 1)
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What each pass came to, and each run after a lie beside the same one without a past."""
+    clean = [one for one in rows if one["lie"] is None]
+    first = {(one["task"], one["seed"], one["base"]): one for one in clean if not one["number"]}
+    after: dict[str, list[dict[str, float]]] = {}
+    for factor in sorted({one["lie"] for one in rows} - {None}):
+        lied = [one for one in rows if one["lie"] == factor]
+        after[f"x{factor:.3g}"] = [
+            _means([one for one in lied if one["number"] == number]) for number in range(AFTER_LIES)
+        ]
+    return {
+        "runs": len(rows),
+        "passes": [_means([r for r in clean if r["number"] == k]) for k in range(PASSES)],
+        "without_a_past": _means(list(first.values())),
+        "after_lies": after,
+    }
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    if not rows:
+        return {}
+    return {
+        "runs": len(rows),
+        "excess": round(statistics.fmean(one["excess"] for one in rows), 5),
+        "probed": round(statistics.fmean(one["probed"] for one in rows), 1),
+        "outside": round(statistics.fmean(one.get("outside", 0) for one in rows), 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs what is asked for, prints, and keeps the figures."""
+    parser = argparse.ArgumentParser(description="a project that learns, and one that was lied to")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="TASK")
+    parser.add_argument("--bases", nargs="+", type=float, default=BASES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--lies", nargs="*", type=float, default=FACTORS, metavar="FACTOR")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    options = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = []
+    spawn = multiprocessing.get_context("spawn")
+    with serving([METHOD]) as folders, ProcessPoolExecutor(options.jobs, mp_context=spawn) as pool:
+        folder = folders[METHOD]
+        futures = [
+            pool.submit(measure, Series(name, base, seed, runs, folder, told))
+            for name in options.tasks
+            for base in options.bases
+            for seed in options.seeds
+            for told, runs in [(None, PASSES), *((factor, AFTER_LIES) for factor in options.lies)]
+        ]
+        for future in as_completed(futures):
+            found = future.result()
+            rows += found
+            one = found[0]
+            shown = " ".join(f"{r['excess']:.3f}({r['probed']})" for r in found)
+            print(f"{one['task']} x{one['base']:g} lie {one['lie']}: {shown}", flush=True)
+    told = figures(rows)
+    table = [(f"pass {k + 1}", *one.values()) for k, one in enumerate(told["passes"])]
+    for name, runs in told["after_lies"].items():
+        table += [(f"lie {name}, run {k + 1}", *one.values()) for k, one in enumerate(runs)]
+    _report.table("means", ("", "runs", "excess", "probed", "outside"), table)
+    _report.save("passes", {**told, "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))  # `support`, as under pytest
+    sys.exit(main())
