@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.benchmarks import _report
 
 from lrpilot_controller.core import events
 from lrpilot_controller.tuning import studies
 
-from .. import _report
-from . import oracle, ours
+from . import oracle, ours, store
 from .daemons import serving
 from .outcome import row
 from .runs import base_lr, reference
@@ -69,7 +69,7 @@ def measure(series: Series) -> list[dict[str, Any]]:
         variant, name = ours.VARIANTS[METHOD], f"run-{number}"
         outcome = ours.run_as(job, base_lr(cell, seeds), variant, project, name, series.folder)
         told = ours.records(series.folder, project, name)
-        programs = (record.event for record in told)
+        happened = [record.event for record in told]
         ours.await_trials(series.folder, project, number + 1 + LIES * (series.lie is not None))
         found.append(
             {
@@ -79,10 +79,9 @@ def measure(series: Series) -> list[dict[str, Any]]:
                 "lie": series.lie,
                 "number": number,
                 "probed": sum(
-                    len(event.losses)
-                    for event in programs
-                    if isinstance(event, events.ProgramEnded)
+                    len(e.losses) for e in happened if isinstance(e, events.ProgramEnded)
                 ),
+                "why": [e.result.reason for e in happened if isinstance(e, events.SearchEnded)],
                 **row(outcome, own["best"]["loss"], own["uninformed"]),
             }
         )
@@ -135,10 +134,13 @@ def lie(folder: Path, project: str, job: str, steps: int, lr: float) -> None:
 
 
 def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What each pass came to, and each run after a lie beside the same one without a past."""
+    """What each pass, and each run after a lie, came to."""
+    kept = store.load(METHOD)
+    for one in rows:
+        cell = Cell(one["task"], one["seed"], one["base"], own_steps(one["task"]))
+        one["alone"] = kept[cell]["excess"]
     clean = [one for one in rows if one["lie"] is None]
-    first = {(one["task"], one["seed"], one["base"]): one for one in clean if not one["number"]}
-    after: dict[str, list[dict[str, float]]] = {}
+    after = {}
     for factor in sorted({one["lie"] for one in rows} - {None}):
         lied = [one for one in rows if one["lie"] == factor]
         after[f"x{factor:.3g}"] = [
@@ -147,17 +149,16 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "runs": len(rows),
         "passes": [_means([r for r in clean if r["number"] == k]) for k in range(PASSES)],
-        "without_a_past": _means(list(first.values())),
         "after_lies": after,
     }
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    if not rows:
-        return {}
+    """`alone` is the excess of the same runs without a past, as the benchmark's own table has."""
     return {
         "runs": len(rows),
         "excess": round(statistics.fmean(one["excess"] for one in rows), 5),
+        "alone": round(statistics.fmean(one["alone"] for one in rows), 5),
         "probed": round(statistics.fmean(one["probed"] for one in rows), 1),
         "outside": round(statistics.fmean(one.get("outside", 0) for one in rows), 1),
     }
@@ -193,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = [(f"pass {k + 1}", *one.values()) for k, one in enumerate(told["passes"])]
     for name, runs in told["after_lies"].items():
         table += [(f"lie {name}, run {k + 1}", *one.values()) for k, one in enumerate(runs)]
-    _report.table("means", ("", "runs", "excess", "probed", "outside"), table)
+    _report.table("means", ("", "runs", "excess", "alone", "probed", "outside"), table)
     _report.save("passes", {**told, "rows": rows})
     return 0
 
