@@ -22,7 +22,7 @@ from .peers import judged, seeded
 from .tasks import Task, task
 
 CONNECT_S = 30.0
-TRIAL_S = 5.0
+TRIAL_S = 20.0
 
 
 @dataclass(frozen=True)

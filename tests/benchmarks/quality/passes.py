@@ -20,6 +20,7 @@ from tests.benchmarks import _report
 
 from lrpilot_controller.core import events
 from lrpilot_controller.tuning import studies
+from lrpilot_controller.tuning.places import place_of
 
 from . import oracle, ours, store
 from .daemons import serving
@@ -108,7 +109,7 @@ def lie(folder: Path, project: str, job: str, steps: int, lr: float) -> None:
     from optuna.distributions import FloatDistribution
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = studies.open_file(folder / "store" / studies.TRIALS, 30.0, create=False)
+    storage = place_of(folder / "store").open(30.0, create=False)
     study = optuna.create_study(
         study_name=studies.runs_study(project), storage=storage, direction="minimize"
     )

@@ -25,6 +25,7 @@ LOST = 2.0  # in units of noise above the start, at the end of a program: it was
 # noise hides the progress that the margin is a share of.
 TRAILS_SLACK = 2.0
 REFUTES = 0.1  # of its own progress: by less, an LR is not another one
+VISIBLE = 0.05  # of the noise: losses on the same batches differ by less at an LR next to none
 SHARP = 0.06  # of the progress: the standard error that a score is to have
 LOOKS_SHARE = 0.35  # of a program's steps, at most
 # Standard errors of the (paired) difference by which a lower LR must win: nothing makes a short
@@ -142,6 +143,14 @@ class Ladder:
             if x not in self.whole or any(self._refutes(y, x) for y in self.whole):
                 return None
         return x
+
+    def above(self, x: float) -> bool:
+        """Whether it is visibly better than the next lower one: lower is not as good."""
+        below = max((y for y in self.scores if y < x), default=None)
+        if below is None or below not in self.whole:
+            return below is not None  # given up half-way
+        gain = self.scores[below] - self.scores[x]
+        return self._beats(x, below) and gain > VISIBLE * self.reference.noise
 
     def _refutes(self, x: float, other: float) -> bool:
         """Whether one is so much better than another one that this cannot be right."""

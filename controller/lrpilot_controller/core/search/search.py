@@ -82,7 +82,7 @@ def check(prober: Prober, known: float) -> Probing[Found]:
     center = None
     with contextlib.suppress(BudgetSpent):
         center = yield from ladder.beside(prober, known / ladder.correction, BESIDE)
-    if center is None or ladder.progress < DOUBTS * _doubt(ladder, center):
+    if center is None or not _gains(prober, ladder, center):
         return (yield from _anew(prober, seen))
     lr = prober.within(known)
     reason = f"{lr:.3g} stands, of {len(ladder.scores)} LRs none was clearly better"
@@ -135,6 +135,13 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
         f"x{ladder.correction:.2g} for the whole run"
     )
     return Found(lr, reason, winner == ladder.live, winner == ladder.kept, *told)
+
+
+def _gains(prober: Prober, ladder: Ladder, center: float) -> bool:
+    """Whether an LR does something: by itself, or beside a lower one on the same batches."""
+    if ladder.progress > DOUBTS * _doubt(ladder, center):
+        return True
+    return prober.job.replay and ladder.above(center)
 
 
 def _first(ladder: Ladder) -> float | None:
