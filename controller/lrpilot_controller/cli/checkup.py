@@ -23,6 +23,7 @@ from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.server.address import Address
 from lrpilot_controller.server.limits import ServerLimits
 from lrpilot_controller.storage import JOURNAL, TRIALS, Storage
+from lrpilot_controller.tuning.places import place_of
 from lrpilot_controller.version import VERSION
 from lrpilot_proto.access import CA, CERT, KEY, TOKEN, TOKEN_FILE
 from lrpilot_proto.v1 import operator_pb2
@@ -30,6 +31,7 @@ from lrpilot_proto.v1 import operator_pb2
 OK, NOTE, WRONG = "ok", "note", "wrong"
 
 READ_S = 20.0  # for looking through one file
+WRITE_S = 2.0  # for a lock that a daemon needs for a moment only
 SLOW_COMMIT_S = 0.05
 AHEAD_S = 60.0
 VARIABLES = {"LRPILOT", "LRPILOT_ADDRESS", TOKEN, TOKEN_FILE, CA, CERT, KEY}
@@ -131,7 +133,13 @@ def trials(storage: Path) -> Finding:
     path = storage / TRIALS
     if not path.exists():
         return Finding("reviews", NOTE, f"no {TRIALS} yet: nothing was decided")
-    return _whole("reviews", path, f"{path.stat().st_size >> 20:,} MiB")
+    found = _whole("reviews", path, f"{path.stat().st_size >> 20:,} MiB")
+    if found.level == OK:
+        try:
+            place_of(storage).check_writable(WRITE_S)
+        except LRPilotError as error:
+            return Finding("reviews", WRONG, str(error))
+    return found
 
 
 def _whole(name: str, path: Path, says: str) -> Finding:

@@ -6,6 +6,7 @@ The file holds one JSON object, read anew when it changes:
     slow: seconds         each commit takes so much longer
     flaky: [share, seed]  so many of the commits fail, as drawn from the seed
     readonly: true        the database says that it is read-only
+    sampler: raises|hangs what proposes factors does that
 """
 
 import functools
@@ -36,6 +37,7 @@ from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.sqlite import SqliteFile
 from lrpilot_controller.server import runs
 from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.tuning import advisor
 
 EVENTS = {
     "samples": Samples,
@@ -93,6 +95,7 @@ def break_it(conditions: Conditions) -> None:
     time.time = lambda: _clock() + (conditions["clock"] or 0.0)
     _break_journal(conditions)
     _break_database(conditions)
+    _break_sampler(conditions)
     Runs.take = _around(  # type: ignore[method-assign]
         Runs.take, lambda _self, _run, _link, taken: _reach(conditions, "arrived", [taken])
     )
@@ -147,6 +150,19 @@ def _break_database(conditions: Conditions) -> None:
         return lines
 
     SqliteFile.connect = connect  # type: ignore[method-assign]
+
+
+def _break_sampler(conditions: Conditions) -> None:
+    real = advisor.propose
+
+    def propose(*args: Any) -> float:
+        while conditions["sampler"] == "hangs":
+            time.sleep(0.05)
+        if conditions["sampler"] == "raises":
+            raise ZeroDivisionError("the test says that the sampler has a bug")
+        return real(*args)
+
+    advisor.propose = propose
 
 
 def main(conditions: str, *arguments: str) -> None:
