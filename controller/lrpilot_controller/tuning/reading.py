@@ -42,6 +42,7 @@ class TrialReader:
         self._storage: BaseStorage | None = None
         self._closing = ExitStack()
         self._read: set[str] = set()
+        self._last: dict[str, int] = {}
         self._identity: int | None = None
 
     @property
@@ -83,7 +84,7 @@ class TrialReader:
         storage = self.open()
         if storage is None:
             return []
-        last = studies.last_part(storage, study)
+        last = self._last[study] = studies.last_part(storage, study, self._last.get(study) or 1)
         names = [studies.part_of(study, part) for part in range(max(1, last - parts + 1), last + 1)]
         self._read.update(names)
         if len(self._read) > _MOST_READ:

@@ -71,8 +71,14 @@ def create_part(storage: "BaseStorage", home: Home, part: int) -> "Study":
     return study
 
 
-def last_part(storage: "BaseStorage", name: str) -> int:
-    """The number of a study's newest part; 0 where there is none. Asks for few of many."""
+def last_part(storage: "BaseStorage", name: str, known: int = 1) -> int:
+    """The number of a study's newest part; 0 where there is none. Asks for few of many.
+
+    Args:
+        storage: Where it is.
+        name: Of the study.
+        known: A part that is there, if there is any.
+    """
 
     def there(part: int) -> bool:
         try:
@@ -81,12 +87,11 @@ def last_part(storage: "BaseStorage", name: str) -> int:
             return False
         return True
 
-    if not there(1):
-        return 0
-    low = 1  # is there
-    while there(2 * low):
-        low *= 2
-    high = 2 * low  # is not
+    if not there(known):
+        return last_part(storage, name) if known > 1 else 0
+    low, high = known, known + 1  # the first is there, the second is not
+    while there(high):
+        low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if there(middle) else (low, middle)
