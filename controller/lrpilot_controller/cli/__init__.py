@@ -23,6 +23,7 @@ COMMANDS = {
     "approve": "let a decision that waits (mode advise) be carried out",
     "stop": "ask a training loop to end",
     "verdict": "say whether a decision was good or bad: later runs learn from it",
+    "forget": "let later runs learn nothing from a project's past",
     "detect": "run the detectors on the losses of a run that you already have",
     "review": "open the Optuna dashboard on the decisions",
     "report": "write a run's story and picture to one HTML file",

@@ -7,11 +7,10 @@ import click
 
 from lrpilot_controller.cli.commands import judge
 from lrpilot_controller.cli.options import journal_in, storage_option
-from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
+from lrpilot_controller.cli.trials import catch_up
+from lrpilot_controller.errors import ConfigError, NotFound
 from lrpilot_controller.storage import Storage
-from lrpilot_controller.tuning.dashboard import HOST, Link, Review, not_installed, pick_run
-from lrpilot_controller.tuning.places import TrialsUnavailable
-from lrpilot_controller.tuning.recorder import reconcile
+from lrpilot_controller.tuning.dashboard import HOST, Link, Review, pick_run
 from lrpilot_controller.tuning.runpage import path_of
 
 
@@ -40,7 +39,7 @@ def review(run: str | None, storage: Storage | None, port: int, no_serve: bool) 
             f"no storage at {kept}: no daemon has run there yet, or --storage names another "
             "directory"
         )
-    _catch_up(kept)
+    catch_up(kept)
     with Review.open(kept) as trials:
         links = trials.links()
         shown = links if run is None else pick_run(links, run)
@@ -50,7 +49,7 @@ def review(run: str | None, storage: Storage | None, port: int, no_serve: bool) 
 
         def judged(run: str, decision: int, good: bool) -> None:
             judge(run, decision, good, storage)
-            _catch_up(kept)
+            catch_up(kept)
 
         with trials.server(port, partial(journal_in, kept), judged) as server:
             try:
@@ -64,19 +63,6 @@ def _serve(server: WSGIServer, links: list[Link]) -> None:
     click.echo(f"dashboard: http://{HOST}:{port}/dashboard (Ctrl-C ends it)")
     _print(links, port)
     server.serve_forever()
-
-
-def _catch_up(kept: Storage) -> None:
-    """Writes what is missing; a daemon that runs does so itself, and holds the lock."""
-    try:
-        with journal_in(kept) as journal:
-            reconcile(kept, journal)
-    except (TrialsUnavailable, NotFound):
-        pass  # told by what comes next, if it matters
-    except ImportError as error:
-        raise not_installed(error) from error
-    except LRPilotError as error:
-        click.echo(f"lrpilot: the newest decisions may be missing: {error}", err=True)
 
 
 def _print(links: list[Link], port: int) -> None:

@@ -75,7 +75,7 @@ class TrialReader:
         self._closing.close()
 
     def newest(self, study: str, parts: int = PARTS) -> list[Part]:
-        """This study and those that it rolled over to, oldest first.
+        """This study and those that it rolled over to, oldest first; what is forgotten is left out.
 
         Args:
             study: The name of the first one.
@@ -94,7 +94,9 @@ class TrialReader:
             if (storage := self.open()) is None:
                 return []
         found = [storage.get_study_id_from_name(name) for name in names]
+        known = [(one, storage.get_study_user_attrs(one)) for one in found]
         return [
-            Part(storage.get_all_trials(one, deepcopy=False), storage.get_study_user_attrs(one))
-            for one in found
+            Part(storage.get_all_trials(one, deepcopy=False), attributes)
+            for one, attributes in known
+            if not studies.is_forgotten(attributes)
         ]

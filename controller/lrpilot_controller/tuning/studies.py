@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 TRIALS_PER_STUDY = 500
 
+FORGOTTEN = "forgotten"
+"""The user attribute of a study that counts no more: since when, in unix seconds."""
+
 _OURS = "lrpilot"  # the user attribute that tells our studies from others in the same place
 
 
@@ -42,11 +45,22 @@ def kind_of(attributes: Mapping[str, object]) -> str:
     return str(attributes.get("kind", "interventions"))
 
 
+def is_forgotten(attributes: Mapping[str, object]) -> bool:
+    """Whether a person wanted the study with these user attributes to count no more."""
+    return FORGOTTEN in attributes
+
+
+def has_room(study: "Study") -> bool:
+    """Whether one more trial belongs into this part."""
+    few = len(study.get_trials(deepcopy=False)) < TRIALS_PER_STUDY
+    return few and not is_forgotten(study.user_attrs)
+
+
 def open_study(storage: "BaseStorage", home: Home) -> "Study":
     """The part of this study that has room for one more trial; made where there is none."""
     part = max(1, last_part(storage, home.name))
     study = create_part(storage, home, part)
-    if len(study.get_trials(deepcopy=False)) < TRIALS_PER_STUDY:
+    if has_room(study):
         return study
     return create_part(storage, home, part + 1)
 

@@ -200,7 +200,7 @@ class TrialBook:
 
     def _study(self, home: Home) -> "Study":
         study = self._studies.get(home.name)
-        if study is None or len(study.get_trials(deepcopy=False)) >= studies.TRIALS_PER_STUDY:
+        if study is None or not studies.has_room(study):
             study = self._studies[home.name] = studies.open_study(self.storage, home)
         return study
 

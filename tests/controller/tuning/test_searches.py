@@ -23,7 +23,9 @@ from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup
 from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
 from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.journal import RunKey, SqlJournal
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.dashboard import Review
+from lrpilot_controller.tuning.forgetting import forget
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
 
@@ -426,6 +428,18 @@ def test_nobody_ran_this_job_before(priors: Any, past: Any) -> None:
     assert priors() == (None, "no earlier run of this job")
     past(0.03, 0.5, job="another")
     assert priors() == (None, "no earlier run of this job")
+
+
+def test_what_was_found_of_a_project_can_be_forgotten(
+    priors: Any, past: Any, storage: Path
+) -> None:
+    past(0.1, 1.0)
+    past(0.2, 2.0)
+    assert priors()[0] == 0.1
+    assert forget(Storage(storage), "demo").runs == 2
+    assert priors() == (None, "no earlier run of this job")
+    past(0.3, 3.0)
+    assert priors()[0] == 0.3
 
 
 def test_an_unfinished_run_is_no_proof(priors: Any, searching: Searching) -> None:
