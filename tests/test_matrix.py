@@ -30,7 +30,7 @@ def test_a_row_that_fails_is_red_and_the_others_run(
 ) -> None:
     def run(command: Sequence[str], environ: Any = None) -> str:
         if "-c" in command:
-            return "1 2 3 4\n"
+            return " ".join("1" for _ in matrix.PACKAGES)
         if "pytest" in command and not ran:
             ran.append(command)
             raise matrix.Failed("what the tests printed")
