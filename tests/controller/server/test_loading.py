@@ -1,6 +1,7 @@
 """A run is loaded from its newest state and what came after it, as if all of it were replayed."""
 
 import logging
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -119,8 +120,9 @@ def test_damage_of_the_file_costs_a_replay(
     journal.append([(KEY, record.at, record.event) for record in RECORDS])
     n, state = STATES[-1]
     journal.save_checkpoint(KEY, n, state)
-    with journal._writer.begin() as connection:  # type: ignore[union-attr]
-        connection.exec_driver_sql("UPDATE checkpoints SET state = x'5a0102'")
+    with sqlite3.connect(tmp_path / "journal.db") as file:
+        file.execute("UPDATE checkpoints SET state = x'5a0102'")
+    file.close()
     assert text_of(load(journal, KEY)[0]) == text_of(load(journal_of(), KEY)[0])
     assert "the run's records are replayed" in caplog.text
     journal.close()
