@@ -1,14 +1,18 @@
 """The ways in which people start training processes."""
 
 import os
+import queue
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
+import grpc
 import pytest
 
 from lrpilot_proto import rendezvous
+from lrpilot_proto.v1 import session_pb2, session_pb2_grpc
 from support.daemon import Daemon, environment, script, until
 from support.training import attach, job, train
 
@@ -100,3 +104,17 @@ def test_a_daemon_ends_after_its_linger(daemon: Daemon) -> None:
     assert daemon.story("run")["telemetry"]["received"] == 100
     assert "no session left" in daemon.log
     until(lambda: not daemon.answers())
+
+
+def test_a_daemon_that_stops_leaves_no_call_behind(daemon: Daemon) -> None:
+    """One that came, and has not said yet whose it is: gRPC would print a traceback for it."""
+    daemon.start()
+    with grpc.insecure_channel(daemon.address) as channel:
+        stub = session_pb2_grpc.SessionServiceStub(channel)  # type: ignore[no-untyped-call]
+        said: queue.SimpleQueue[session_pb2.TrainerMessage | None] = queue.SimpleQueue()
+        call = stub.Session(iter(said.get, None), wait_for_ready=True)
+        time.sleep(0.5)  # so that it is there
+        assert daemon.terminate(10.0) == 0
+        assert "the daemon is stopping" in call.details()
+        said.put(None)
+    assert "Traceback" not in daemon.log

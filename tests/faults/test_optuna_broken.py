@@ -38,7 +38,8 @@ def trials(daemon: FaultyDaemon, run: str) -> int:
     """How many finished trials there are of a run's decisions."""
     query = (
         "SELECT count(DISTINCT trial_id) FROM trials JOIN trial_user_attributes USING (trial_id) "
-        "WHERE key = 'run' AND value_json = ? AND state <> 'RUNNING'"
+        "JOIN studies USING (study_id) WHERE study_name LIKE '%/interventions/%' "
+        "AND key = 'run' AND value_json = ? AND state <> 'RUNNING'"
     )
     file = f"file:{daemon.storage / 'optuna.db'}?mode=ro"
     with suppress(sqlite3.Error), closing(sqlite3.connect(file, uri=True)) as opened:

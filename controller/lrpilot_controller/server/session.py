@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -64,6 +65,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self.idle = asyncio.Event()
         self.idle.set()
         self._sessions: set[_Session] = set()
+        self._stopping = False
 
     async def Session(
         self, request_iterator: AsyncIterator[session_pb2.TrainerMessage], context: Context
@@ -113,6 +115,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self._pace.opened()
         self.idle.clear()
         self._sessions.add(session)
+        if self._stopping:  # gRPC had let it in before
+            session.end(Stopping("the daemon is stopping"))
         try:
             await session.serve(requests)
         finally:
@@ -123,7 +127,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
                 self.idle.set()
 
     def end(self) -> None:
-        """End every session, with the same words to each trainer."""
+        """End every session, with the same words to each trainer, and each that still comes."""
+        self._stopping = True
         for session in self._sessions:
             session.end(Stopping("the daemon is stopping"))
 
@@ -190,15 +195,29 @@ class _Session:
         if not self._ended.done():
             self._ended.set_exception(error)
 
+    async def _first(
+        self, requests: AsyncIterator[session_pb2.TrainerMessage]
+    ) -> session_pb2.TrainerMessage:
+        """The first message, unless the session is ended before."""
+        first = asyncio.ensure_future(anext(aiter(requests)))
+        try:
+            either: list[asyncio.Future[Any]] = [first, self._ended]
+            await asyncio.wait(either, timeout=HELLO_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.done():
+                self._ended.result()
+            if not first.done():
+                raise InvalidTelemetry(f"no Hello came within {HELLO_TIMEOUT_S:g} s")
+            return first.result()
+        except StopAsyncIteration:
+            raise InvalidTelemetry("the stream ended before a Hello came") from None
+        finally:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+
     async def _greet(
         self, requests: AsyncIterator[session_pb2.TrainerMessage]
     ) -> tuple[session_pb2.Hello, Attempt]:
-        try:
-            first = await asyncio.wait_for(anext(aiter(requests)), HELLO_TIMEOUT_S)
-        except StopAsyncIteration:
-            raise InvalidTelemetry("the stream ended before a Hello came") from None
-        except TimeoutError:
-            raise InvalidTelemetry(f"no Hello came within {HELLO_TIMEOUT_S:g} s") from None
+        first = await self._first(requests)
         if first.WhichOneof("body") != "hello":
             raise InvalidTelemetry("the first message of a session must be a Hello")
         hello = first.hello
