@@ -78,7 +78,7 @@ def _told(link: Link) -> str:
         return f"{link.run} in Optuna, with its picture and its probes"
     if link.lr is not None:
         loss = "" if link.value is None else f", final loss {link.value:.4g}"
-        return f"{link.run} search: LR {link.lr:.4g}, {link.outcome}{loss}"
+        return f"{link.run} as a whole: LR {link.lr:.4g}, {link.outcome}{loss}"
     gain = "" if link.value is None else f", gain {link.value:+.2f}"
     return (
         f"{link.run} decision {link.decision}: {link.action} at step {link.step}, "
