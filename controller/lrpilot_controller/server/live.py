@@ -104,6 +104,10 @@ class LiveRun(Stateful):
             and self.next_seq == self.next_report == 1
         )
 
+    def over(self, attempt: Attempt) -> bool:
+        """Whether it said goodbye: a session of it then only asks whether that was heard."""
+        return self.ended and self._mine(attempt.id)
+
     def take(self, event: Input) -> list[Output]:
         """Feed an input that the journal holds, and keep the books of what was delivered."""
         self._book(event)

@@ -141,11 +141,9 @@ class Runs:
             # What follows from it is for the new session, which is told after its welcome.
             older, run.link = run.link, None
             attempt = replace(attempt, mode=self._config.mode_of(run.key, attempt.mode))
-            settings = self._config.settings_of(run.key)
             try:
-                if run.settings != settings:
-                    await self._ledger.record(run, Configured(settings))
-                await self._ledger.record(run, SessionOpened(attempt))
+                if not run.over(attempt):
+                    await self._begin(run, attempt)
             except BaseException:
                 run.link = older
                 if older is not None and (gone := self._ledger.gone(run)) is not None:
@@ -159,6 +157,12 @@ class Runs:
             run.link = link
             self._residents.wake(run)
             return True
+
+    async def _begin(self, run: LiveRun, attempt: Attempt) -> None:
+        settings = self._config.settings_of(run.key)
+        if run.settings != settings:
+            await self._ledger.record(run, Configured(settings))
+        await self._ledger.record(run, SessionOpened(attempt))
 
     async def close(self, run: LiveRun, link: Link) -> None:
         """The session ended; the run is lost unless its trainer said goodbye."""

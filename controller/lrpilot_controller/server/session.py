@@ -176,8 +176,7 @@ class _Session:
                 self._outbox.put_nowait(None)
                 await asyncio.wait([writer], timeout=FAREWELL_S)
             finally:  # a daemon that stops cancels this, too
-                if not self._ended.cancel():
-                    self._ended.exception()  # it was over already when it was told to end
+                self._ended.cancel()
                 writer.cancel()
                 await asyncio.gather(reader, writer, return_exceptions=True)
 
@@ -194,6 +193,7 @@ class _Session:
         """End the session with this error."""
         if not self._ended.done():
             self._ended.set_exception(error)
+            self._ended.exception()  # seen: the session may be over by itself before it looks
 
     async def _first(
         self, requests: AsyncIterator[session_pb2.TrainerMessage]

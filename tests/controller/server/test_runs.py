@@ -557,3 +557,22 @@ def test_a_session_that_was_not_taken_over_after_all_writes_nothing_beside_the_n
 
     asyncio.run(story())
     assert isinstance(house.inputs()[-1], SessionOpened)
+
+
+def test_a_goodbye_whose_acknowledgement_was_lost_is_said_once_and_the_run_is_over(
+    house: House,
+) -> None:
+    """The trainer comes back to ask whether it was heard, and that is not a new beginning."""
+    goodbye = SaidGoodbye("t1", 2, "finished", 0)
+
+    async def story() -> None:
+        run = await house.open(IDLE)
+        await house.feed(run, START, goodbye)
+        await house.runs.close(run, house.link)
+        again = await house.open(IDLE)
+        assert again.next_report == 3, "the welcome acknowledges it"
+        await house.runs.close(again, house.link)
+
+    play(story)
+    assert house.inputs()[-1] == goodbye
+    assert house.names().count("SessionOpened") == 1

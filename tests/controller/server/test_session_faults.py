@@ -1,10 +1,13 @@
 """A session that fails in a way that nobody thought of: named, logged with its place, and over."""
 
 import asyncio
+import gc
 import logging
+from typing import NoReturn
 
 import pytest
 
+from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.server import convert
 from lrpilot_controller.server.convert.words import MAX_DECISION
 from support.inprocess import Context, House
@@ -34,6 +37,23 @@ def test_it_leaves_its_run_to_the_next_one(
     [told] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert told.exc_info is not None
     assert greet(house, "b").code == "OK"
+    house.close()
+
+
+def test_it_may_fail_at_the_moment_at_which_it_is_told_to_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a daemon that stops the log says so, and nothing that sounds like a fault."""
+    house = House()
+
+    def stop(_: object) -> NoReturn:
+        house.service.end()
+        raise JournalUnavailable("the disk is full")
+
+    monkeypatch.setattr(house.journal, "append", stop)
+    assert greet(house, "a").code == "UNAVAILABLE"
+    gc.collect()
+    assert [record.name for record in caplog.records if record.name == "asyncio"] == []
     house.close()
 
 
