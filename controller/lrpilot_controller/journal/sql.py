@@ -1,28 +1,24 @@
 """The journal as tables of a relational database: SQLite or PostgreSQL."""
 
-import heapq
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, delete, func, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, insert, select, update
 
 from lrpilot_controller.core.events import Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
-from lrpilot_controller.journal import across, shrinking, states, tables
+from lrpilot_controller.journal import across, paging, shrinking, states, tables
 from lrpilot_controller.journal.base import (
     Checkpoint,
     Entry,
     Held,
     Journal,
     JournalCorrupt,
-    JournalSuperseded,
     Record,
     RunKey,
     check_entry,
@@ -36,24 +32,13 @@ from lrpilot_controller.journal.codec import (
     kind_names,
     pack_text,
 )
+from lrpilot_controller.journal.commits import Commits
 from lrpilot_controller.journal.database import Database, Lines
 from lrpilot_controller.journal.opening import look, take_over
+from lrpilot_controller.journal.paging import head_of
 from lrpilot_controller.journal.places import place_of
 
 _columns = attrgetter(*Row.__slots__)  # in the order of the table's columns
-
-# Per read, at most: a reader never holds the database open while its caller thinks, and a row of
-# telemetry may be large.
-_PAGE_ROWS, _PAGE_BYTES = 64, 1 << 18
-
-
-@dataclass(slots=True)
-class _Head:
-    """Where a run stands: its row, its last event, and the first one of those just appended."""
-
-    id: int
-    last: int
-    first: int = 0
 
 
 class SqlJournal(Journal):
@@ -68,15 +53,10 @@ class SqlJournal(Journal):
         self.place = place
         self._version = version
         self._lines = lines
-        # Compiled once: putting these two together anew costs more than running them, and a
-        # daemon runs them hundreds of times a second.
-        dialect = lines.reader.dialect
-        # Whoever asks holds the row until the end: one writer at a time, on every database.
-        ask = select(tables.meta.c.generation).with_for_update()
-        self._ask_generation = str(ask.compile(dialect=dialect))
-        self._add_event = str(insert(tables.events).compile(dialect=dialect))
-        self._heads: dict[RunKey, _Head] = {}
-        self._doubtful: dict[RunKey, int] = {}  # their last record before a commit that broke off
+        # Compiled once: putting it together anew costs more than running it, and a daemon runs it
+        # hundreds of times a second.
+        self._add_event = str(insert(tables.events).compile(dialect=lines.reader.dialect))
+        self._commits = Commits(place, lines.writer) if lines.writer else None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -126,7 +106,7 @@ class SqlJournal(Journal):
         with self._lock:
             if self.generation >= generation:
                 return
-            with self._transaction(self._check_writable()) as connection:
+            with self._check_writable().begin(self.generation) as connection:
                 connection.execute(update(tables.meta).values(generation=generation + 1))
             self.generation = generation + 1
 
@@ -137,18 +117,15 @@ class SqlJournal(Journal):
             check_entry(run, at)
             rows.append((run, at, encode(event)))
         with self._lock:
-            writer = self._check_writable()
+            commits = self._check_writable()
             if not rows:
                 return []
-            heads: dict[RunKey, _Head] = {}
-            with self._transaction(writer, heads) as connection:
+            with commits.begin(self.generation) as connection:
                 values = []
                 for run, at, row in rows:
-                    head = self._next(connection, heads, run)
+                    head = commits.next(connection, run)
                     values.append((head.id, head.last, at, *_columns(row)))
                 connection.exec_driver_sql(self._add_event, values)
-            # Only what was committed is believed.
-            self._heads.update(heads)
         return [n for _, n, *_ in values]
 
     def runs(self) -> list[RunKey]:
@@ -197,15 +174,15 @@ class SqlJournal(Journal):
     def save_checkpoint(self, run: RunKey, n: int, state: str) -> None:
         """See `Journal.save_checkpoint`."""
         payload = pack_text(state)
-        with self._lock, self._transaction(self._check_writable()) as connection:
-            head = self._heads.get(run) or _head(connection, run)
+        with self._writing() as (commits, connection):
+            head = commits.head(connection, run)
             if head is None or not states.save(connection, head.id, n, payload):
                 raise no_such_record(run, n)
 
     def checkpoint(self, run: RunKey, *, before: int | None = None) -> Checkpoint | None:
         """See `Journal.checkpoint`. There is none in a journal of version 1."""
         with self._reading() as connection:
-            head = _head(connection, run)
+            head = head_of(connection, run)
             if head is None or self._version < 2:
                 return None
             try:
@@ -217,14 +194,14 @@ class SqlJournal(Journal):
     def telemetry(self, run: RunKey) -> list[Held]:
         """See `Journal.telemetry`."""
         with self._reading() as connection:
-            head = _head(connection, run)
+            head = head_of(connection, run)
             return shrinking.telemetry(connection, head.id) if head else []
 
     def thin(self, run: RunKey, first: int, last: int, thinned: Thinned) -> None:
         """See `Journal.thin`."""
         row = encode(thinned)
-        with self._lock, self._transaction(self._check_writable()) as connection:
-            head = _head(connection, run)
+        with self._writing() as (_, connection):
+            head = head_of(connection, run)
             if head is None or not shrinking.thin(connection, head.id, first, last, row):
                 raise not_telemetry(run, last)
 
@@ -235,14 +212,14 @@ class SqlJournal(Journal):
 
     def forget(self, run: RunKey) -> None:
         """See `Journal.forget`."""
-        with self._lock, self._transaction(self._check_writable()) as connection:
-            if (head := _head(connection, run)) is not None:
+        with self._writing() as (commits, connection):
+            if (head := head_of(connection, run)) is not None:
                 shrinking.forget(connection, head.id)
-                self._heads.pop(run, None)
+                commits.forget(run)
 
     def sweep(self) -> bool:
         """See `Journal.sweep`: the records of forgotten runs first, then pages of the file."""
-        with self._lock, self._transaction(self._check_writable()) as connection:
+        with self._writing() as (_, connection):
             return shrinking.sweep(connection) or self.place.shrink(connection)
 
     def size(self) -> int:
@@ -258,14 +235,10 @@ class SqlJournal(Journal):
 
     def _records(self, run: RunKey, after: int, names: list[str] | None) -> Iterator[Record]:
         with self._reading() as connection:
-            head = _head(connection, run)
+            head = head_of(connection, run)
         if head is None:
             return
-        # One range of an index per kind, merged: no sort, and no telemetry is touched for nothing.
-        # All end where the run ended at the start, so that a record never precedes a missing one.
-        kinds: Sequence[str | None] = [None] if names is None else names
-        ranges = [self._range(head, after, kind) for kind in kinds]
-        for row in heapq.merge(*ranges, key=lambda found: found[0]):
+        for row in paging.records(self._reading, head, after, names):
             if (record := self._record(run, *row)) is not None:
                 yield record
 
@@ -279,111 +252,30 @@ class SqlJournal(Journal):
             ) from error
         return None if event is None else Record(n, at, event)
 
-    def _range(self, head: _Head, after: int, kind: str | None) -> Iterator[Any]:
-        query = (
-            select(*(tables.events.c[name] for name in across.RECORD))
-            .where(tables.events.c.run_id == head.id, tables.events.c.n <= head.last)
-            .order_by(tables.events.c.n)
-        )
-        if kind is not None:
-            query = query.where(tables.events.c.kind == kind)
-        rows = 8
-        while True:
-            with self._reading() as connection:
-                page = connection.execute(query.where(tables.events.c.n > after).limit(rows)).all()
-            yield from page
-            if len(page) < rows:
-                return
-            after = page[-1].n
-            held = sum(len(row.payload) for row in page)
-            rows = max(1, min(_PAGE_ROWS, rows * _PAGE_BYTES // held))
-            del page  # before the next one is here
-
-    def _next(self, connection: Connection, heads: dict[RunKey, _Head], run: RunKey) -> _Head:
-        """Where the run stands with its next event, counted in `heads` until the commit."""
-        head = heads.get(run)
-        if head is None:
-            known = self._heads.get(run) or _head(connection, run)
-            if known is None:
-                known = _Head(shrinking.next_id(connection), 0)
-                named = {"id": known.id, "project": run.project, "name": run.name}
-                connection.execute(insert(tables.runs).values(named))
-            head = heads[run] = _Head(known.id, known.last, known.last + 1)
-        head.last += 1
-        return head
-
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         self._check_open()
-        if self._doubtful:
-            with self._lock, self._transaction(self._check_writable()):
+        if self._commits is not None and self._commits.in_doubt:
+            with self._writing():
                 pass
         with self.place.explained("reading"), self._lines.reader.connect() as connection:
             yield connection
 
-    def _check_writable(self) -> Engine:
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Commits, Connection]]:
+        with self._lock:
+            commits = self._check_writable()
+            with commits.begin(self.generation) as connection:
+                yield commits, connection
+
+    def _check_writable(self) -> Commits:
         self._check_open()
-        if self._lines.writer is None:
+        if self._commits is None:
             raise JournalError(
                 f"the journal {self.place.name} was opened read-only; only the daemon writes it"
             )
-        return self._lines.writer
-
-    @contextmanager
-    def _transaction(
-        self, writer: Engine, heads: dict[RunKey, _Head] | None = None
-    ) -> Iterator[Connection]:
-        """One that is committed at its end, by the newest daemon only.
-
-        That nobody else writes is what makes it right to remember where the runs stand. A commit
-        of which nobody heard is taken back, or waited for and then taken back, before anything
-        else: whoever was told that nothing was written believes it.
-
-        Args:
-            writer: on which.
-            heads: the runs that it appends to, filled within the body.
-        """
-        try:
-            with self.place.explained("writing to"), writer.begin() as connection:
-                current = connection.exec_driver_sql(self._ask_generation).scalar_one()
-                if current != self.generation:
-                    raise JournalSuperseded(
-                        f"another daemon has opened the journal {self.place.name} (generation "
-                        f"{current}, this one is {self.generation}); stop this daemon, or give it "
-                        "its own --storage"
-                    )
-                for run, last in self._doubtful.items():
-                    _take_back(connection, run, last)
-                yield connection
-        except JournalUnavailable as error:
-            if isinstance(cause := error.__cause__, DBAPIError) and cause.connection_invalidated:
-                for run, head in (heads or {}).items():
-                    self._doubtful.setdefault(run, head.first - 1)
-                self._heads.clear()
-            raise
-        self._doubtful.clear()
+        return self._commits
 
     def _check_open(self) -> None:
         if self._closed:
             raise JournalUnavailable(f"the journal {self.place.name} was closed; open it again")
-
-
-def _take_back(connection: Connection, run: RunKey, last: int) -> None:
-    """Deletes the records of a run after `last`; nothing where there are none."""
-    if (head := _head(connection, run)) is not None:
-        of_run = tables.events.c.run_id == head.id
-        connection.execute(delete(tables.events).where(of_run, tables.events.c.n > last))
-
-
-def _head(connection: Connection, run: RunKey) -> _Head | None:
-    last = (
-        select(func.max(tables.events.c.n))
-        .where(tables.events.c.run_id == tables.runs.c.id)
-        .scalar_subquery()
-    )
-    found = connection.execute(
-        select(tables.runs.c.id, last).where(
-            tables.runs.c.project == run.project, tables.runs.c.name == run.name
-        )
-    ).one_or_none()
-    return found and _Head(found[0], found[1] or 0)

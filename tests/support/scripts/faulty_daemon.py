@@ -33,6 +33,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
 )
 from lrpilot_controller.errors import JournalUnavailable
+from lrpilot_controller.journal.commits import Commits
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.journal.sqlite import SqliteFile
 from lrpilot_controller.server import runs
@@ -100,8 +101,8 @@ def break_it(conditions: Conditions) -> None:
         Runs.take, lambda _self, _run, _link, taken: _reach(conditions, "arrived", [taken])
     )
     runs.load = _around(runs.load, lambda *_: conditions.reached("replaying"))
-    SqlJournal._next = _around(  # type: ignore[method-assign]
-        SqlJournal._next, lambda *_: conditions.reached("within a transaction")
+    Commits.next = _around(  # type: ignore[method-assign]
+        Commits.next, lambda *_: conditions.reached("within a transaction")
     )
 
 
