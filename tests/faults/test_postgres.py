@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lrpilot_controller.core.events import Answered
+from lrpilot_controller.core.model import SignalKind
+from lrpilot_controller.storage import Storage
+from lrpilot_controller.tuning.interventions import interventions_study
+from lrpilot_controller.tuning.reading import TrialReader
 from support.daemon import Daemon, cli, environment, until
 from support.faults.books import check_run
 from support.faults.daemon import FaultyDaemon
@@ -98,6 +103,50 @@ def test_connections_that_break_are_not_even_noticed(
         train(one, pilot, range(100), pause_s=0.001)
         until(lambda: pilot.summary().connected)
     check_run(stored, "run", pilot, one.loss())
+
+
+@pytest.mark.slow
+def test_a_project_is_forgotten_beside_it_and_a_run_under_way_goes_on(
+    stored: FaultyDaemon, folder: Path
+) -> None:
+    config = folder / "lrpilot.toml"
+    config.write_text("[tune]\nfactors = true\n")
+    stored.start("--config", str(config))
+    trials = TrialReader(Storage.of(stored.database or pytest.fail("no database")))
+
+    def earned_by() -> set[str]:
+        parts = trials.newest(interventions_study("default", SignalKind.TOO_HIGH, "SGD"))
+        parts += trials.newest(interventions_study("default", SignalKind.NONFINITE, "SGD"))
+        parts += trials.newest(interventions_study("default", SignalKind.DIVERGENCE, "SGD"))
+        return {t.user_attrs["run"] for part in parts for t in part.trials if t.value is not None}
+
+    def blow_up(name: str) -> None:
+        one = job(200)
+        with attach(one, stored.address, name) as pilot:
+            train_until(one, pilot, lambda: one.loss() < 0.1)
+
+    def first_answers(name: str) -> set[str]:
+        answers = [record.event for record in stored.records(name, Answered)][:4]
+        return {event.reason.partition(" interventions")[0] for event in answers}
+
+    blow_up("first")
+    until(lambda: earned_by() == {"default/first"})
+    going_on = job()
+    with attach(going_on, stored.address, "under-way") as pilot:
+        train_until(going_on, pilot, lambda: pilot.summary().connected)
+        forgotten = cli("forget", "default", "--yes", "--storage", stored.place)
+        assert forgotten.returncode == 0, forgotten.stderr
+        assert "forgotten of project default: " in forgotten.stdout
+        assert earned_by() == set()
+        blow_up("second")
+        assert first_answers("second") == {"quadratic on 0 earlier"}
+        until(lambda: earned_by() == {"default/second"})
+        train(going_on, pilot, range(60), pause_s=0.001)
+        going_on.spoil()
+        train_until(going_on, pilot, lambda: rollbacks(pilot) == 1, pause_s=0.002)
+        train(going_on, pilot, range(200), pause_s=0.001)
+    until(lambda: earned_by() == {"default/second", "default/under-way"})
+    trials.close()
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ def forget(project: str, storage: Storage | None, yes: bool) -> None:
 
     No earlier intervention and no LR that was found counts any more; what comes after is learned
     from again. It cannot be undone. The runs and their stories stay, in the journal and in the
-    dashboard. A daemon may run meanwhile, and needs no restart.
+    dashboard. A daemon may run meanwhile, and needs no restart; a run that trains meanwhile keeps
+    what it was told, until it decides.
     """
     kept = storage or Storage.default()
     catch_up(kept)  # else what is not written yet would count when it is

@@ -4,20 +4,24 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import URL
 
-from lrpilot_controller.journal import SqlJournal
+from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning import database as module
 from lrpilot_controller.tuning.dashboard import Review
+from lrpilot_controller.tuning.forgetting import forget
 from lrpilot_controller.tuning.places import TrialsUnavailable, place_of
 from lrpilot_controller.tuning.priors import JobPriors
 from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
 from support.postgres import SECRET, Postgres
+
+from .test_searches import ATTEMPT, FOUND, Searching
 
 SCHEMA = module.SCHEMA
 Make = Callable[..., TrialRecorder]
@@ -175,9 +179,27 @@ def test_trials_of_another_optuna_are_left_alone(
         reconcile(stored, journal)
 
 
-def test_earlier_runs_are_asked_for_in_it(run: Any, stored: Storage) -> None:
-    from lrpilot_controller.core.model import Attempt, ParamGroup
+def test_what_earlier_runs_found_is_told_until_it_is_forgotten(
+    new_run: Callable[[str], Any], journal: SqlJournal, stored: Storage
+) -> None:
+    def past(name: str, lr: float) -> None:
+        searching = Searching(new_run(name))
+        searching.ended(replace(FOUND, lr=lr))
+        searching.train([0.5] * 10, {209: 0.5})
+        searching.run.goodbye()
+        reconcile(stored, journal)
 
-    attempt = Attempt("t", (ParamGroup("0", 0.1),), 1e-5, 0.1, job="j")
     with contextlib.closing(JobPriors(stored)) as priors:
-        assert priors.ask(run.key, attempt).result(10).lr is None
+
+        def told() -> float | None:
+            return priors.ask(RunKey("demo", "new"), replace(ATTEMPT, id="now")).result(10).lr
+
+        assert told() is None
+        past("first", 0.03)
+        assert told() == 0.03
+        assert forget(stored, "demo").runs == 1
+        assert told() is None
+        reconcile(stored, journal)
+        assert told() is None, "it is not written again"
+        past("second", 0.1)
+        assert told() == 0.1

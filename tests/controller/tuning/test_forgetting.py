@@ -1,6 +1,6 @@
 """A clean slate for a project: nothing of its past counts, and nothing of it comes back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,8 @@ from click.testing import CliRunner, Result
 
 import lrpilot_controller.cli as command
 from lrpilot_controller.errors import LRPilotError, NotFound
-from lrpilot_controller.journal import Journal, RunKey
+from lrpilot_controller.journal import Journal, RunKey, SqlJournal
+from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.advisor import earned
 from lrpilot_controller.tuning.reading import TrialReader
 from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
@@ -20,12 +21,38 @@ STUDY = "demo/interventions/divergence/adam"
 RULE = 1 / 3
 
 
-def lrpilot(*args: str | Path, says: str | None = None) -> Result:
-    return CliRunner().invoke(command.cli, [str(arg) for arg in args], input=says)
+@pytest.fixture(params=["files", "postgresql"])
+def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Storage:
+    if request.param == "files":
+        return Storage(tmp_path / "store")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return Storage.of(request.getfixturevalue("postgres_url"))
 
 
-def forgotten(storage: Path, project: str = "demo", *args: str, says: str | None = None) -> Result:
-    return lrpilot("forget", project, "--storage", storage, *args, says=says)
+@pytest.fixture
+def journal(storage: Storage) -> Iterator[Journal]:
+    opened = SqlJournal.open(storage.journal)
+    yield opened
+    opened.close()
+
+
+def named(storage: Storage) -> str:
+    """As `--storage` says it."""
+    if storage.database is None:
+        return str(storage)
+    return storage.database.render_as_string(hide_password=False)
+
+
+def lrpilot(*args: str, says: str | None = None) -> Result:
+    return CliRunner().invoke(command.cli, args, input=says)
+
+
+def forgotten(
+    storage: Storage, project: str = "demo", *args: str, says: str | None = None
+) -> Result:
+    return lrpilot("forget", project, "--storage", named(storage), *args, says=says)
 
 
 def intervene(run: Run, number: int, factor: float) -> None:
@@ -34,7 +61,7 @@ def intervene(run: Run, number: int, factor: float) -> None:
     run.outcome(number)
 
 
-def factors(storage: Path, study: str = STUDY) -> list[float]:
+def factors(storage: Storage, study: str = STUDY) -> list[float]:
     """What later runs learn from."""
     reader = TrialReader(storage)
     try:
@@ -44,7 +71,7 @@ def factors(storage: Path, study: str = STUDY) -> list[float]:
 
 
 def test_nothing_of_the_past_counts_and_what_comes_after_does(
-    storage: Path, journal: Journal, run: Run
+    storage: Storage, journal: Journal, run: Run
 ) -> None:
     intervene(run, 1, 0.25)
     reconcile(storage, journal)
@@ -65,7 +92,7 @@ def test_nothing_of_the_past_counts_and_what_comes_after_does(
 
 
 def test_what_is_not_written_yet_is_forgotten_as_well(
-    storage: Path, journal: Journal, run: Run
+    storage: Storage, journal: Journal, run: Run
 ) -> None:
     intervene(run, 1, 0.25)
     assert forgotten(storage, "demo", "--yes").exit_code == 0
@@ -74,7 +101,7 @@ def test_what_is_not_written_yet_is_forgotten_as_well(
 
 
 def test_a_daemon_that_runs_goes_on_with_a_clean_slate(
-    storage: Path, journal: Journal, run: Run, recording: Callable[..., TrialRecorder]
+    storage: Storage, journal: Journal, run: Run, recording: Callable[..., TrialRecorder]
 ) -> None:
     reader = TrialReader(storage)  # open all the while, as a daemon's
     recorder = recording()
@@ -93,7 +120,7 @@ def test_a_daemon_that_runs_goes_on_with_a_clean_slate(
     reader.close()
 
 
-def test_the_past_of_other_projects_stays(storage: Path, journal: Journal, run: Run) -> None:
+def test_the_past_of_other_projects_stays(storage: Storage, journal: Journal, run: Run) -> None:
     other = Run(journal)
     other.key = RunKey("other", "exp")
     other.open()
@@ -106,7 +133,7 @@ def test_the_past_of_other_projects_stays(storage: Path, journal: Journal, run: 
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])
-def test_it_asks_first(storage: Path, journal: Journal, run: Run, answer: str) -> None:
+def test_it_asks_first(storage: Storage, journal: Journal, run: Run, answer: str) -> None:
     intervene(run, 1, 0.25)
     told = forgotten(storage, says=answer)
     assert told.exit_code == 1
@@ -117,7 +144,7 @@ def test_it_asks_first(storage: Path, journal: Journal, run: Run, answer: str) -
 
 
 def test_a_project_without_a_past_is_told_with_those_that_have_one(
-    storage: Path, journal: Journal, run: Run
+    storage: Storage, journal: Journal, run: Run
 ) -> None:
     error = forgotten(storage, "demo", "--yes").exception
     assert isinstance(error, NotFound)
@@ -128,7 +155,7 @@ def test_a_project_without_a_past_is_told_with_those_that_have_one(
     assert str(error).endswith("of these something was: demo")
 
 
-def test_the_run_keeps_its_story(storage: Path, journal: Journal, run: Run) -> None:
+def test_the_run_keeps_its_story(storage: Storage, journal: Journal, run: Run) -> None:
     intervene(run, 1, 0.25)
     forgotten(storage, "demo", "--yes")
-    assert "rollback" in lrpilot("show", "exp-1", "--storage", storage).output
+    assert "rollback" in lrpilot("show", "exp-1", "--storage", named(storage)).output
