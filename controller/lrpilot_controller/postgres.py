@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Engine, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
@@ -138,7 +138,17 @@ def options(
     }
 
 
-def take_lock(connection: Any, key: int, timeout: float) -> str | None:
+class Holder(NamedTuple):
+    """A session that holds a lock: its number on the server, and as text who it is."""
+
+    session: int
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def take_lock(connection: Any, key: int, timeout: float) -> Holder | None:
     """Takes an advisory lock for as long as a connection of the driver lives.
 
     A process that was killed a moment ago may still be there for the server.
@@ -155,21 +165,22 @@ def take_lock(connection: Any, key: int, timeout: float) -> str | None:
             return None
         holder = connection.execute(_HOLDER, (_LOCKS, key)).fetchone()
         connection.rollback()
-        if time.monotonic() >= deadline:
-            return "another session" if holder is None else _named(*holder)
+        if holder is not None and time.monotonic() >= deadline:  # else it has just let go
+            return _holder(*holder)
         time.sleep(_POLL_S)
 
 
 _HOLDER = """
-SELECT pid, application_name, host(client_addr) FROM pg_locks JOIN pg_stat_activity USING (pid)
+SELECT pid, application_name, host(client_addr) FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND classid::bigint = %s AND objid::bigint = %s
 AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 
-def _named(pid: int, application: str | None, address: str | None) -> str:
+def _holder(session: int, application: str | None, address: str | None) -> Holder:
     where = f" from {address}" if address else ""
-    return f"{application or 'a session'}{where} (to end it: SELECT pg_terminate_backend({pid}))"
+    how = f"(to end it: SELECT pg_terminate_backend({session}))"
+    return Holder(session, f"{application or 'a session'}{where} {how}")
 
 
 def trouble(error: BaseException) -> tuple[str, bool]:

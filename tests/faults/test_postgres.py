@@ -1,5 +1,6 @@
 """The daemon keeps its books on a PostgreSQL server, which is restarted, cut off, taken away."""
 
+import contextlib
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ import pytest
 
 from lrpilot_controller.core.events import Answered
 from lrpilot_controller.core.model import SignalKind
+from lrpilot_controller.journal import SqlJournal
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.interventions import interventions_study
 from lrpilot_controller.tuning.reading import TrialReader
@@ -103,6 +105,59 @@ def test_connections_that_break_are_not_even_noticed(
         train(one, pilot, range(100), pause_s=0.001)
         until(lambda: pilot.summary().connected)
     check_run(stored, "run", pilot, one.loss())
+
+
+def test_a_daemon_of_another_host_takes_over(
+    stored: FaultyDaemon, server: Postgres, folder: Path, reconnect_soon: None
+) -> None:
+    """It says why it ends, and the trainer goes on with the one that answers in its place."""
+    assert stored.database is not None
+    (other_host := folder / "other").mkdir()
+    newer = Daemon(other_host)
+    newer.database = stored.database
+    newer.environment = environment(XDG_STATE_HOME=other_host / "state")
+    stored.start()
+    address = folder / "name"  # as a name of a network leads to the one or the other
+    address.symlink_to(stored.socket)
+    one = job()
+    try:
+        with attach(one, f"unix:{address}", "run") as pilot:
+            train_until(one, pilot, lambda: pilot.summary().connected)
+            train(one, pilot, range(60), pause_s=0.001)
+            stored.freeze()  # its host is cut off, and the server lets go of its sessions
+            server.end_sessions(stored.database)
+            newer.start()
+            stored.thaw()
+            assert stored.process is not None
+            train_until(one, pilot, lambda: stored.process.poll() is not None, pause_s=0.002)
+            assert stored.process.returncode == 1
+            address.unlink()
+            address.symlink_to(newer.socket)
+            one.spoil()
+            train_until(one, pilot, lambda: rollbacks(pilot) == 1, pause_s=0.002)
+            train(one, pilot, range(100), pause_s=0.001)
+            until(lambda: pilot.summary().connected)
+        check_run(newer, "run", pilot, one.loss())
+    finally:
+        newer.kill()
+    (why,) = (line for line in stored.log.splitlines() if " ERROR " in line)
+    assert "stopping: " in why
+    assert "held by another daemon now" in why
+    assert "Traceback" not in stored.log, stored.log
+
+
+def test_a_daemon_that_nobody_needs_ends_too_when_another_takes_over(
+    stored: FaultyDaemon, server: Postgres, folder: Path
+) -> None:
+    assert stored.database is not None
+    stored.start()
+    stored.freeze()
+    server.end_sessions(stored.database)
+    with contextlib.closing(SqlJournal.open(stored.database)):
+        stored.thaw()
+        assert stored.process is not None
+        assert stored.process.wait(30) == 1
+    assert stored.log.count("held by another daemon now") == 1
 
 
 @pytest.mark.slow

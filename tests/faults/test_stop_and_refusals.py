@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrpilot_controller.journal.base import RunKey
+from lrpilot_controller.journal import RunKey, SqlJournal
 from support.access import SecureDaemon
 from support.daemon import PROJECT, Daemon, cli, until
 from support.faults.daemon import FaultyDaemon
@@ -54,6 +54,25 @@ def test_a_daemon_with_a_slow_disk_keeps_the_state_of_each_run_before_it_ends(
     with faulty.journal() as journal:
         kept = [run for run in runs if journal.checkpoint(RunKey(PROJECT, run)) is not None]
     assert kept == runs
+
+
+def test_a_daemon_whose_journal_another_one_has_opened_says_so_and_ends(daemon: Daemon) -> None:
+    """As one of another host may on a shared disk, where no lock keeps it out."""
+    daemon.start()
+    with session(daemon.address, hello("run")) as line:
+        line.say(telemetry(1, [1.0] * 10))
+        line.hear_ack(10)
+        SqlJournal.open(daemon.storage / "journal.db").close()
+        assert daemon.process is not None
+        assert daemon.process.wait(30) == 1
+    (why,) = (text for text in daemon.log.splitlines() if " ERROR " in text)
+    assert "stopping: another daemon has opened the journal" in why
+    assert "Traceback" not in daemon.log, daemon.log
+    daemon.start()
+    with session(daemon.address, hello("run")) as line:
+        line.say(telemetry(1, [1.0] * 20))
+        line.hear_ack(20)
+    assert daemon.seqs("run") == list(range(1, 21))
 
 
 def test_a_stopped_daemon_says_that_its_runs_are_lost(daemon: Daemon) -> None:

@@ -1,6 +1,7 @@
 """`lrpilot serve`: run the daemon."""
 
 import asyncio
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,4 +110,4 @@ def serve(
         )
     else:
         options = DaemonOptions((address,), kept, settings, linger, metrics=metrics)
-    asyncio.run(run(options))
+    sys.exit(asyncio.run(run(options)))

@@ -94,8 +94,8 @@ class Commits:
         if current != generation:
             raise JournalSuperseded(
                 f"another daemon has opened the journal {self._place.name} (generation "
-                f"{current}, this one is {generation}); stop this daemon, or give it "
-                "its own --storage"
+                f"{current}, this one is {generation}); this one writes no more: use "
+                "that one, or give each its own --storage"
             )
 
 

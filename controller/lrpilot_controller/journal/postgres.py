@@ -28,14 +28,15 @@ class PostgresDatabase:
     """A journal's database on a server.
 
     The only connection that writes holds an advisory lock, so that it is lost together with it,
-    and taken again with the next one; whoever finds it taken then was superseded meanwhile.
+    and taken again with the next one; whoever finds it taken by another process then was
+    superseded meanwhile. Where a network broke, the server may take its time to notice.
     """
 
     def __init__(self, url: URL) -> None:
         self.name = shown(url)
         self._url = url
         self._size = 0
-        self._held = False  # by this object, once
+        self._session: int | None = None  # the one that held the lock last
 
     def connect(self, *, readonly: bool, timeout: float) -> Lines:
         """See `Database.connect`.
@@ -53,17 +54,23 @@ class PostgresDatabase:
 
     def _take(self, connection: Any) -> None:
         holder = postgres.take_lock(connection, _LOCK, _LOCK_S)
-        if holder is not None and self._held:
+        if holder is not None and holder.session == self._session:
+            raise JournalUnavailable(
+                f"the connection to the journal {self.name} broke, and its server has not noticed "
+                f"yet: {holder}; it is tried again"
+            )
+        if holder is not None and self._session is not None:
             raise JournalSuperseded(
                 f"the connection to the journal {self.name} broke, and it is held by another "
-                f"daemon now, {holder}; stop this daemon, or give it its own --storage"
+                f"daemon now, {holder}; this one writes no more: use that one, or give each its "
+                "own --storage"
             )
         if holder is not None:
             raise DaemonExists(
                 f"the journal {self.name} is held by another LRPilot daemon, {holder}: use that "
                 "one, stop it, or choose another --storage"
             )
-        self._held = True
+        self._session = connection.info.backend_pid
 
     def tables(self, connection: Connection) -> set[str]:
         """See `Database.tables`."""

@@ -12,7 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from lrpilot_controller.buckets import Buckets
 from lrpilot_controller.errors import JournalError, JournalUnavailable
-from lrpilot_controller.journal.base import Entry, Journal, JournalEntryError, RunKey
+from lrpilot_controller.journal.base import (
+    Entry,
+    Journal,
+    JournalEntryError,
+    JournalSuperseded,
+    RunKey,
+)
 
 T = TypeVar("T")
 
@@ -46,6 +52,9 @@ class JournalWriter:
     Args:
         journal: Where to append. The writer does not close it.
         group: The most submissions in one transaction.
+
+    Attributes:
+        superseded: has a result once another daemon has the journal: nothing is written any more.
     """
 
     def __init__(self, journal: Journal, *, group: int = 512) -> None:
@@ -56,6 +65,7 @@ class JournalWriter:
         self._waiting: deque[_Appending | _Call] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self.superseded: Future[JournalSuperseded] = Future()
         self.commits = Buckets()
         self.failures = 0
         self._due = 0.0  # when the next transaction may begin
@@ -128,7 +138,7 @@ class JournalWriter:
     def _run(self) -> None:
         while (group := self._next()) is not None:
             if isinstance(group, _Call):
-                _do(group)
+                self._do(group)
             else:
                 self._commit(group)
 
@@ -174,8 +184,24 @@ class JournalWriter:
             results = error
         except Exception as error:
             self.failures += 1
+            self._look_at(error)
             results = error if isinstance(error, JournalUnavailable) else _unavailable(error)
         _hand_back(group, results)
+
+    def _do(self, call: _Call) -> None:
+        try:
+            result = call.work()
+        except Exception as error:
+            self._look_at(error)
+            call.future.set_exception(
+                error if isinstance(error, JournalError) else _unavailable(error)
+            )
+        else:
+            call.future.set_result(result)
+
+    def _look_at(self, error: Exception) -> None:
+        if isinstance(error, JournalSuperseded) and not self.superseded.done():
+            self.superseded.set_result(error)
 
 
 def _hand_back(group: list[_Appending], results: list[list[int]] | JournalError) -> None:
@@ -206,15 +232,6 @@ def _settle(
         future.set_exception(result)
     else:
         future.set_result(result)
-
-
-def _do(call: _Call) -> None:
-    try:
-        result = call.work()
-    except Exception as error:
-        call.future.set_exception(error if isinstance(error, JournalError) else _unavailable(error))
-    else:
-        call.future.set_result(result)
 
 
 def _unavailable(error: Exception) -> JournalUnavailable:

@@ -7,7 +7,7 @@ import signal
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -50,8 +50,11 @@ class DaemonOptions:
     metrics: tuple[str, int] | None = None
 
 
-async def serve(options: DaemonOptions) -> None:
-    """Run the daemon until SIGTERM, SIGINT, or its linger is over.
+async def serve(options: DaemonOptions) -> int:
+    """Run the daemon until SIGTERM, SIGINT, its linger is over, or another one has its journal.
+
+    Returns:
+        The exit status of its process: 1 where another daemon has its journal, else 0.
 
     Raises:
         ConfigError: the storage directory, the tokens or the certificate cannot be used.
@@ -70,12 +73,12 @@ async def serve(options: DaemonOptions) -> None:
             owned.enter_context(socket_of(address))
         parts = assemble(options.storage, options.config, owned)
         async with AsyncExitStack() as running:
-            await _serve(options, parts, running, stopping)
+            return await _serve(options, parts, running, stopping)
 
 
 async def _serve(
     options: DaemonOptions, parts: Parts, running: AsyncExitStack, stopping: asyncio.Event
-) -> None:
+) -> int:
     entrance = options.entrance
     gate = Gate(entrance.tokens if entrance else None)
     server = make_server(parts, options.config.server, gate)
@@ -107,8 +110,14 @@ async def _serve(
     lingering = asyncio.create_task(_linger(parts.sessions, options.linger_s))
     running.callback(lingering.cancel)
     stop = asyncio.create_task(stopping.wait())
-    await asyncio.wait([lingering, stop], return_when=asyncio.FIRST_COMPLETED)
+    superseded = asyncio.wrap_future(parts.writer.superseded)
+    ends: list[asyncio.Future[Any]] = [lingering, stop, superseded]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if superseded.done():
+        log.error("stopping: %s", superseded.result())
+        return 1
     log.info("stopping: %s", "asked to" if stop.done() else "no session left")
+    return 0
 
 
 async def _stop(server: grpc.aio.Server, parts: Parts) -> None:

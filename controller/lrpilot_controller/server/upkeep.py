@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from lrpilot_controller.errors import JournalError
+from lrpilot_controller.journal.base import JournalSuperseded
 from lrpilot_controller.journal.retention import Retention
 from lrpilot_controller.server.runs import Runs
 
@@ -13,7 +14,10 @@ LOOK_S = 5.0
 
 
 async def keep_up(retention: Retention, runs: Runs) -> None:
-    """Look after the journal until cancelled; what fails is told once and tried again."""
+    """Look after the journal until cancelled; what fails is told once and tried again.
+
+    Where nobody trains it is this that notices that another daemon has the journal.
+    """
     told = False
     while True:
         await asyncio.sleep(LOOK_S)
@@ -23,6 +27,8 @@ async def keep_up(retention: Retention, runs: Runs) -> None:
                     log.info("run %s is dropped: nothing came from it for too long", key)
             await asyncio.to_thread(retention.look, runs.is_live)
             told = False
+        except JournalSuperseded:  # the daemon ends, and says why
+            return
         except JournalError as error:
             if not told:
                 log.warning("the journal is not thinned now: %s", error)

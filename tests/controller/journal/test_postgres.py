@@ -119,6 +119,21 @@ def test_who_lost_it_to_another_daemon_is_told_and_writes_nothing(
         journal.append([(RUN, 0.0, LOST)])
 
 
+def test_who_lost_it_to_a_session_of_its_own_waits_for_its_end(
+    postgres: Postgres, postgres_url: URL, journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that broke: the server has not noticed yet, and holds the lock for nobody."""
+    monkeypatch.setattr("lrpilot_controller.journal.postgres._LOCK_S", 0.1)
+    writer = journal._lines.writer
+    assert writer is not None
+    with writer.connect() as connection:
+        connection.detach()  # it stays open, and nobody uses it any more
+        with pytest.raises(JournalUnavailable, match="has not noticed yet") as error:
+            journal.append([(RUN, 0.0, LOST)])
+        assert not isinstance(error.value, JournalSuperseded)
+    assert journal.append([(RUN, 0.0, LOST)]) == [1]
+
+
 def test_a_server_that_is_away_for_a_while(fragile: Postgres) -> None:
     with fragile.database() as url, contextlib.closing(SqlJournal.open(url)) as journal:
         assert journal.append([(RUN, 0.0, LOST)]) == [1]
