@@ -8,9 +8,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
-from lrpilot_controller.core.events import Answered
+from lrpilot_controller.core.events import Answered, Thinned
 from lrpilot_controller.core.model import SignalKind
 from lrpilot_controller.journal import SqlJournal
 from lrpilot_controller.storage import Storage
@@ -19,6 +20,7 @@ from lrpilot_controller.tuning.reading import TrialReader
 from support.daemon import Daemon, cli, environment, until
 from support.faults.books import check_run
 from support.faults.daemon import FaultyDaemon
+from support.peer import Line, hello, telemetry
 from support.postgres import SECRET, Postgres, running
 from support.training import attach, job, rollbacks, train, train_until
 
@@ -158,6 +160,38 @@ def test_a_daemon_that_nobody_needs_ends_too_when_another_takes_over(
         assert stored.process is not None
         assert stored.process.wait(30) == 1
     assert stored.log.count("held by another daemon now") == 1
+
+
+@pytest.mark.slow
+def test_its_size_is_limited_as_a_files(stored: FaultyDaemon, folder: Path) -> None:
+    """Near the limit runs that are over are thinned, so that there is room for new ones."""
+    config = folder / "lrpilot.toml"
+    config.write_text("[server]\nmax_journal_mib = 2\n")
+    stored.start("--config", str(config))
+    losses = [((k + 1) * 0.6180339887) % 1.0 for k in range(2000)]
+
+    def recorded(name: str) -> bool:
+        """Whether the daemon took all of a run of a quarter of a MiB."""
+        with Line(stored.address) as line:
+            line.say(hello(name))
+            for i in range(10):
+                line.say(telemetry(1 + 2000 * i, losses, lrs=losses))
+            try:
+                line.hear_ack(20_000)
+            except grpc.RpcError:
+                return False
+        return True
+
+    for number in range(13):
+        until(lambda name=f"run {number}": recorded(name), what="room for a run")
+    with stored.journal() as journal:
+        until(lambda: journal.size() < 2 << 20)
+        runs = journal.runs()
+        thinned = [run for run in runs if any(journal.records(run, kinds=[Thinned]))]
+    assert len(runs) == 13
+    assert thinned == runs[: len(thinned)], "those that were seen the longest ago"
+    assert len(thinned) >= 4
+    assert stored.story("run 0")["telemetry"]["received"] == 20_000
 
 
 @pytest.mark.slow

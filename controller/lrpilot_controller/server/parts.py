@@ -1,6 +1,5 @@
 """The daemon's parts, and how they are put together."""
 
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -60,9 +59,7 @@ def assemble(storage: Storage, config: Config, owned: ExitStack) -> Parts:
     owned.callback(advisor.close)
     limits = config.server
     intake = Intake(journal, limits, Room(journal.place, limits))
-    # A table keeps the room of what was dropped for what comes next, so that no dropping shows.
-    most = math.inf if storage.database is not None else limits.max_journal_mib * MIB
-    retention = Retention(journal, writer, config.keep, most)
+    retention = Retention(journal, writer, config.keep, limits.max_journal_mib * MIB)
     watching = Watching(journal)
     runs = Runs(journal, writer, config, priors, intake)
     runs.listeners += [recorder.record, Chronicle(journal).record, retention.heard, watching.record]

@@ -334,8 +334,6 @@ def test_a_forgotten_run_is_gone_and_its_name_begins_anew(journal: Journal) -> N
     assert sum(1 for _ in journal.records(A)) == 2500
 
 
-# A table of PostgreSQL keeps the room for what comes next: nothing is dropped for room there.
-@pytest.mark.parametrize("journal", ["memory", "sqlite"], indirect=True)
 def test_size_follows_what_is_held(journal: Journal) -> None:
     wide = samples(0, 4000)
     noise = replace(wide, loss=tuple(math.sin(i * i) for i in range(4000)))

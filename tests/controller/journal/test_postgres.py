@@ -134,6 +134,21 @@ def test_who_lost_it_to_a_session_of_its_own_waits_for_its_end(
     assert journal.append([(RUN, 0.0, LOST)]) == [1]
 
 
+def test_the_size_of_a_large_table_is_told_by_a_part_of_it(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [RunKey("demo", f"r{k}") for k in range(2)]
+    for _ in range(10):
+        journal.append([(run, 0.0, LOST) for run in others] * 1000)
+    whole = journal.size()
+    monkeypatch.setattr("lrpilot_controller.journal.postgres._LOOKED_AT", 150)  # of some 230
+    assert 0.7 * whole < journal.size() < 1.3 * whole
+    journal.forget(others[0])
+    while journal.sweep():
+        pass
+    assert 0.3 * whole < journal.size() < 0.75 * whole
+
+
 def test_a_server_that_is_away_for_a_while(fragile: Postgres) -> None:
     with fragile.database() as url, contextlib.closing(SqlJournal.open(url)) as journal:
         assert journal.append([(RUN, 0.0, LOST)]) == [1]

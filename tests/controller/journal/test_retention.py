@@ -172,8 +172,6 @@ def test_what_is_left_of_a_long_run_is_bounded(journal: Journal, writer: Journal
     assert sum(event.train for event in left) + trainer.held() == trainer.step
 
 
-# A table of PostgreSQL keeps the room for what comes next: nothing is dropped for room there.
-@pytest.mark.parametrize("journal", ["memory", "sqlite"], indirect=True)
 def test_near_the_journals_limit_the_oldest_runs_that_are_over_go_first(
     journal: Journal, writer: JournalWriter
 ) -> None:
