@@ -28,6 +28,7 @@ from lrpilot_controller.journal.base import Entry
 from lrpilot_controller.server import convert
 from lrpilot_controller.server.loading import DUE, load, text_of
 from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.server.upkeep import mark_lost
 from lrpilot_proto.v1 import session_pb2_grpc
 from support.daemon import Daemon
 from support.journaled import NoLink, NoPriors
@@ -190,7 +191,7 @@ async def _live(folder: Path) -> None:
     journal = SqlJournal.open(folder / "journal.db")
     writer = JournalWriter(journal)
     began = time.perf_counter()
-    await Runs(journal, writer, Config(), NoPriors()).mark_lost()
+    await mark_lost(journal, writer)
     print(time.perf_counter() - began)
     writer.close()
     journal.close()

@@ -22,6 +22,7 @@ from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal import JournalWriter, Record, RunKey, SqlJournal
 from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.server.upkeep import mark_lost
 
 
 class NoLink:
@@ -86,7 +87,7 @@ class Journaled:
         self._runs.listeners.append(self._heard)
         self._run: LiveRun | None = None
         self._link = NoLink()
-        self._wait(self._runs.mark_lost())
+        self._wait(mark_lost(self._journal, self._writer))
 
     def feed(self, event: Input) -> list[Output]:
         """Record an input; the outputs that were recorded after it."""

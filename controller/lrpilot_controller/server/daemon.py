@@ -19,7 +19,7 @@ from lrpilot_controller.server.listening import bind, make_server
 from lrpilot_controller.server.memory import collect_now_and_then, settle_in
 from lrpilot_controller.server.parts import Parts, assemble
 from lrpilot_controller.server.session import SessionServicer
-from lrpilot_controller.server.upkeep import keep_up
+from lrpilot_controller.server.upkeep import keep_up, mark_lost
 from lrpilot_controller.storage import Storage
 
 if TYPE_CHECKING:  # it brings cryptography, which a unix socket does without
@@ -86,7 +86,7 @@ async def _serve(
         from lrpilot_controller.server.metrics import exposed
 
         running.enter_context(exposed(parts, *options.metrics))
-    await parts.runs.mark_lost()
+    await mark_lost(parts.journal, parts.writer)
     for address in options.addresses:
         bind(server, address, entrance)
     await server.start()
@@ -127,7 +127,7 @@ async def _stop(server: grpc.aio.Server, parts: Parts) -> None:
     parts.sessions.end()
     parts.watching.end(Stopping("the daemon is stopping"))
     await stopping
-    await parts.runs.settle(SETTLE_S)
+    await parts.runs.shielded.settle(SETTLE_S)
 
 
 async def _linger(sessions: SessionServicer, linger_s: float | None) -> None:

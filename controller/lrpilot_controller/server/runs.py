@@ -7,12 +7,10 @@ where the old one stood, with the same decisions. Whatever the replay decides be
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 
 from lrpilot_controller.config import Config
 from lrpilot_controller.core.events import (
@@ -20,7 +18,6 @@ from lrpilot_controller.core.events import (
     Commanded,
     Configured,
     Report,
-    SaidGoodbye,
     Samples,
     SessionLost,
     SessionOpened,
@@ -36,11 +33,11 @@ from lrpilot_controller.server.live import Link, LiveRun, admit, newer
 from lrpilot_controller.server.loading import WORTH, load
 from lrpilot_controller.server.priors import Priors, answer_of
 from lrpilot_controller.server.residents import Residents
+from lrpilot_controller.server.shielded import Shielded
 from lrpilot_controller.server.tally import Tally
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 # Above it a Hello is made up: a daemon that starts once a second takes thirty years to get there.
 MAX_GENERATION = 10**9
 
@@ -48,7 +45,8 @@ MAX_GENERATION = 10**9
 class Runs:
     """Loads runs, and opens and closes their sessions.
 
-    `listeners` are told what was journaled, `forgetters` which run was dropped.
+    `listeners` are told what was journaled, `forgetters` which run was dropped; `shielded` is what
+    is under way.
     """
 
     def __init__(
@@ -65,7 +63,7 @@ class Runs:
         self._config = config
         self._priors = priors
         self._residents = Residents(self._load)
-        self._working: set[asyncio.Task[Any]] = set()
+        self.shielded = Shielded()
         self.tally = Tally()
         self._ledger = Ledger(writer, self._residents)
         self.listeners = self._ledger.listeners
@@ -91,8 +89,7 @@ class Runs:
             InvalidTelemetry: no journal was ever opened so often.
             JournalError: the journal cannot be written now.
         """
-        own = self.generation
-        if generation <= own:
+        if generation <= (own := self.generation):
             return
         if generation > MAX_GENERATION:
             raise InvalidTelemetry(
@@ -124,7 +121,7 @@ class Runs:
         while True:
             run = await self._residents.get(key)
             try:
-                if await self._to_its_end(self._open(run, attempt, link)):
+                if await self.shielded.run(self._open(run, attempt, link)):
                     return run
             except BaseException:
                 await self.close(run, link)
@@ -166,7 +163,7 @@ class Runs:
 
     async def close(self, run: LiveRun, link: Link) -> None:
         """The session ended; the run is lost unless its trainer said goodbye."""
-        await self._to_its_end(self._close(run, link))
+        await self.shielded.run(self._close(run, link))
 
     async def _close(self, run: LiveRun, link: Link) -> None:
         try:
@@ -194,7 +191,7 @@ class Runs:
             RunFailed: LRPilot failed on it.
             JournalError: it could not be recorded, and must not be acknowledged.
         """
-        await self._to_its_end(self._take(run, link, event))
+        await self.shielded.run(self._take(run, link, event))
 
     async def _take(self, run: LiveRun, link: Link, event: Samples | Report) -> None:
         async with run.lock:
@@ -223,7 +220,7 @@ class Runs:
         run = self._residents.find(key)
         if run is None:
             raise no_session(key)
-        return await self._to_its_end(self._command(run, command))
+        return await self.shielded.run(self._command(run, command))
 
     async def _command(self, run: LiveRun, command: Commanded) -> str:
         async with run.lock:
@@ -240,7 +237,7 @@ class Runs:
             JournalError: it could not be loaded or recorded.
         """
         self._ledger.aside.check(key)
-        while not await self._to_its_end(self._judge(await self._residents.get(key), command)):
+        while not await self.shielded.run(self._judge(await self._residents.get(key), command)):
             pass
 
     async def _judge(self, run: LiveRun, command: Commanded) -> bool:
@@ -265,7 +262,7 @@ class Runs:
             RunFailed: LRPilot failed on it.
             JournalError: it could not be recorded.
         """
-        await self._to_its_end(self._answer(key, answer))
+        await self.shielded.run(self._answer(key, answer))
 
     async def _answer(self, key: RunKey, answer: Answered) -> None:
         if (run := self._residents.find(key)) is None:
@@ -274,22 +271,6 @@ class Runs:
             mine = run.attempt is not None and run.attempt.id == answer.attempt
             if mine and run.link is not None and self._residents.held(run):
                 await self._ledger.record(run, answer)
-
-    async def mark_lost(self) -> None:
-        """Record as lost the sessions that an earlier daemon did not live to see the end of.
-
-        A trainer that is still there opens its session anew within seconds.
-        """
-        kinds = (SessionOpened, SessionLost, SaidGoodbye)
-        newest = await asyncio.to_thread(self._journal.newest, kinds)
-        now = time.time()
-        lost = [
-            (key, now, SessionLost(record.event.attempt.id))
-            for key, record in newest
-            if isinstance(record.event, SessionOpened)
-        ]
-        if lost:
-            await self._writer.append(lost)
 
     def is_live(self, key: RunKey) -> bool:
         """Whether a run has a session now."""
@@ -310,26 +291,6 @@ class Runs:
 
         return await self._residents.without(key, drop)
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do all of `work` even if the session that wants it is cut off meanwhile.
-
-        What the journal holds and what the engine was fed must never part: the trainer would send
-        again what it has no acknowledgement for, and the journal would hold it twice.
-        """
-        task = asyncio.create_task(work)
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_look_at)
-            raise
-
-    async def settle(self, timeout_s: float) -> None:
-        """Wait for what sessions that were cut off have left under way."""
-        if self._working:
-            await asyncio.wait(self._working, timeout=timeout_s)
-
     async def _load(self, key: RunKey) -> LiveRun:
         try:
             run, rest = await asyncio.to_thread(load, self._journal, key)
@@ -337,10 +298,3 @@ class Runs:
         except Exception as error:
             raise self._ledger.failure(key, error) from error
         return run
-
-
-def _look_at(task: "asyncio.Task[Any]") -> None:
-    """The session that wanted the work is gone: there is nobody else to hear of its failure."""
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        log.info("the work of a session that was cut off failed: %s", error)

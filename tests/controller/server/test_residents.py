@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 
 import pytest
@@ -15,6 +15,7 @@ from lrpilot_controller.journal import JournalWriter, MemoryJournal, RunKey
 from lrpilot_controller.server import residents
 from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.runs import Runs
+from lrpilot_controller.server.upkeep import mark_lost
 from support.journaled import NoLink, NoPriors
 from support.streams import ATTEMPT, Trainer, descent
 
@@ -232,8 +233,8 @@ def test_the_sessions_that_nobody_saw_the_end_of_are_lost() -> None:
             journal.append([(key, 0.0, SessionOpened(replace(ATTEMPT, id=f"a{n}")))])
             ends = (SaidGoodbye(f"a{n}", 1, "finished", 3), SessionLost(f"a{n}"))
             journal.append([(key, 0.0, event) for event in ends[: n % 3]])
-        async with runs_on(journal) as runs:
-            await runs.mark_lost()
+        with closing(JournalWriter(journal)) as writer:
+            await mark_lost(journal, writer)
         lost = {str(k): r.event.attempt for k, r in journal.newest([SessionLost])}  # type: ignore[union-attr]
         assert lost == {"demo/run-0": "a0", "demo/run-2": "a2", "demo/run-3": "a3"}
 
