@@ -17,6 +17,7 @@ from lrpilot_controller.core.search.ladder import Ladder
 from lrpilot_controller.core.search.probe import Probing
 from lrpilot_controller.core.search.range_test import RangeTest
 from lrpilot_controller.core.search.reference import Reference
+from lrpilot_controller.core.search.standings import Standings
 
 GLANCE = 0.5  # of a program: enough to tell LRs apart that are that far from each other
 BESIDE = 0.75  # of a decade
@@ -77,16 +78,16 @@ def check(prober: Prober, known: float) -> Probing[Found]:
     if isinstance(seen, str):
         return Found(None, seen)
     ladder = _ladder(prober.job, seen, fall=0.0, share=GLANCE if prober.job.replay else 1.0)
-    ladder.long = True  # no longer, however unclear: what is right was clear enough once
+    ladder.standings.long = True  # no longer, however unclear: what is right was clear enough once
     ladder.choose = _first
     center = None
     with contextlib.suppress(BudgetSpent):
         center = yield from ladder.beside(prober, known / ladder.correction, BESIDE)
-    if center is None or not _gains(prober, ladder, center):
+    if center is None or not _gains(prober, ladder.standings, center):
         return (yield from _anew(prober, seen))
     lr = prober.within(known)
-    reason = f"{lr:.3g} stands, of {len(ladder.scores)} LRs none was clearly better"
-    told = (ladder.reference.level, _tried(ladder), None)
+    reason = f"{lr:.3g} stands, of {len(ladder.standings.scores)} LRs none was clearly better"
+    told = (seen.level, _tried(ladder.standings), None)
     return Found(lr, reason, center == ladder.live, center == ladder.kept, *told)
 
 
@@ -102,25 +103,25 @@ def _reference(prober: Prober) -> Probing[Reference | str]:
 def _ladder(job: Job, seen: Reference, fall: float, share: float = 1.0) -> Ladder:
     """One whose programs are this share of their usual length."""
     return Ladder(
-        seen,
+        Standings(seen, job.replay),
         fall,
         round(share * horizon.program_steps(job.family, job.steps)),
         partial(choice.choose, family=job.family),
         partial(horizon.correction, job.family, job.steps),
-        job.replay,
     )
 
 
 def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
-    winner = choice.choose(ladder, prober.job.family)
-    tried = _tried(ladder)
-    told = (ladder.reference.level, tried, sweep.sweep if sweep else None)
+    standings = ladder.standings
+    winner = choice.choose(standings, prober.job.family)
+    tried = _tried(standings)
+    told = (standings.reference.level, tried, sweep.sweep if sweep else None)
     if winner is None:
         why = "every candidate diverged" if tried else NO_CANDIDATE
         return Found(None, why, False, False, *told)
-    doubt = _doubt(ladder, winner)
-    if not prober.job.replay and ladder.progress < DOUBTS * doubt:
-        why = f"the best of {len(tried)} LRs gained {ladder.progress:.3g}, the noise is {doubt:.3g}"
+    doubt = _doubt(standings, winner)
+    if not prober.job.replay and (gained := standings.progress) < DOUBTS * doubt:
+        why = f"the best of {len(tried)} LRs gained {gained:.3g}, the noise is {doubt:.3g}"
         lr = None
         if sweep is not None and sweep.diverged:
             lr = choice.rescue(prober.job.base_lr, sweep.edge)
@@ -128,8 +129,8 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
             lr = prober.within(lr)
             why += f"; but the loss diverges at {sweep.edge:.3g}, and this is a thirtieth of it"
         return Found(lr, why, False, False, *told)
-    at = 10 ** choice.vertex(ladder, winner)
-    lr = prober.within(choice.below_edge(ladder, at * ladder.correction))
+    at = 10 ** choice.vertex(standings, winner)
+    lr = prober.within(choice.below_edge(standings, at * ladder.correction))
     reason = (
         f"of {len(tried)} LRs {10**winner:.3g} won, at {at:.3g} between its neighbours; "
         f"x{ladder.correction:.2g} for the whole run"
@@ -137,24 +138,23 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
     return Found(lr, reason, winner == ladder.live, winner == ladder.kept, *told)
 
 
-def _gains(prober: Prober, ladder: Ladder, center: float) -> bool:
+def _gains(prober: Prober, standings: Standings, center: float) -> bool:
     """Whether an LR does something: by itself, or beside a lower one on the same batches."""
-    if ladder.progress > DOUBTS * _doubt(ladder, center):
+    if standings.progress > DOUBTS * _doubt(standings, center):
         return True
-    return prober.job.replay and ladder.above(center)
+    return prober.job.replay and standings.above(center)
 
 
-def _first(ladder: Ladder) -> float | None:
+def _first(standings: Standings) -> float | None:
     """The first one whose program ran whole: what is checked, while it stands."""
-    return next(iter(ladder.whole), None)
+    return next(iter(standings.whole), None)
 
 
-def _tried(ladder: Ladder) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(10**x, score, ladder.costs[x]) for x, score in sorted(ladder.scores.items())
-    )
+def _tried(standings: Standings) -> tuple[Candidate, ...]:
+    scores = sorted(standings.scores.items())
+    return tuple(Candidate(10**x, score, standings.costs[x]) for x, score in scores)
 
 
-def _doubt(ladder: Ladder, winner: float) -> float:
+def _doubt(standings: Standings, winner: float) -> float:
     """The standard error of what the winner gained."""
-    return math.hypot(ladder.reference.error, ladder.error(winner))
+    return math.hypot(standings.reference.error, standings.error(winner))

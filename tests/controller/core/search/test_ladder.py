@@ -17,6 +17,7 @@ from lrpilot_controller.core.search.job import BudgetSpent, Family, Job, Prober
 from lrpilot_controller.core.search.ladder import Ladder
 from lrpilot_controller.core.search.probe import Origin, Phase, Probe, Result
 from lrpilot_controller.core.search.reference import Reference
+from lrpilot_controller.core.search.standings import Standings
 from support.simulated import drive
 
 PLAIN, NORMALIZED = Family.PLAIN, Family.NORMALIZED
@@ -74,7 +75,7 @@ def climbed(
 ) -> tuple[Ladder, list[Probe], Prober]:
     job = Job(1.0, 10**low, 10**high, family, 1000, budget, replay)
     choose = partial(choice.choose, family=family)
-    made = Ladder(REFERENCE, fall, steps, choose, lambda _: 0.5, replay)
+    made = Ladder(Standings(REFERENCE, replay), fall, steps, choose, lambda _: 0.5)
     prober = Prober(job)
 
     def climb():  # type: ignore[no-untyped-def]
@@ -127,9 +128,9 @@ def test_a_loss_above_all_before_by_twice_the_greatest_fall_is_a_blow_up() -> No
 @pytest.mark.parametrize("at", [-1.0, -0.5, 0.0, 0.5, 1.0])
 def test_it_climbs_until_the_best_has_neighbours_on_both_sides(at: float) -> None:
     made, _, _ = climbed(Scripted(bowl(at)))
-    assert made.best == pytest.approx(at, abs=0.26)
-    tried = sorted(made.scores)
-    assert tried[0] < made.best < tried[-1]
+    assert made.standings.best == pytest.approx(at, abs=0.26)
+    tried = sorted(made.standings.scores)
+    assert tried[0] < made.standings.best < tried[-1]
 
 
 def test_neighbours_are_half_a_decade_apart_and_the_last_one_half_of_that() -> None:
@@ -148,13 +149,13 @@ def test_next_to_a_diverged_one_it_tries_half_a_notch_up() -> None:
     trainer = Scripted(lambda x: INF if x > 0.1 else bowl(0.0)(x))
     made, _, _ = climbed(trainer)
     assert trainer.tried == [0.0, -0.5, 0.5, 0.25]
-    assert made.best == 0.0
+    assert made.standings.best == 0.0
 
 
 def test_diverged_programs_are_cheap_so_it_goes_a_long_way_down() -> None:
     made, _, _ = climbed(Scripted(lambda x: INF if x > -2.4 else bowl(-3.0)(x)))
-    assert made.best is not None
-    assert made.best < -2.4
+    assert made.standings.best is not None
+    assert made.standings.best < -2.4
 
 
 def test_everything_above_a_diverged_lr_counts_as_diverged() -> None:
@@ -162,23 +163,23 @@ def test_everything_above_a_diverged_lr_counts_as_diverged() -> None:
     dead = Scripted(lambda x: 3.0 if x > 0.4 else INF if x > -0.1 else bowl(-0.5)(x))
     made, _, _ = climbed(dead, 0.5)
     assert dead.tried[:2] == [0.5, 0.0]
-    assert made.scores[0.5] == made.scores[0.0] == INF
-    assert made.best is not None
-    assert made.best < 0
+    assert made.standings.scores[0.5] == made.standings.scores[0.0] == INF
+    assert made.standings.best is not None
+    assert made.standings.best < 0
 
 
 def test_where_all_diverge_there_is_no_best() -> None:
     made, _, prober = climbed(Scripted(lambda x: INF))
-    assert made.best is None
-    assert made.progress == 0.0
+    assert made.standings.best is None
+    assert made.standings.progress == 0.0
     assert prober.safe is None
-    assert set(made.scores.values()) == {INF}
-    assert min(made.scores) < -8.4  # down to the bound
+    assert set(made.standings.scores.values()) == {INF}
+    assert min(made.standings.scores) < -8.4  # down to the bound
 
 
 def test_a_program_that_ends_above_where_it_began_was_blowing_up() -> None:
     made, _, _ = climbed(Scripted(lambda x: LEVEL + 0.3 if x > -0.2 else bowl(-0.5)(x)))
-    assert made.scores[0.0] == INF
+    assert made.standings.scores[0.0] == INF
 
 
 # -- within the bounds
@@ -192,19 +193,19 @@ def test_every_lr_lies_within_the_bounds(
     made, probes, prober = climbed(trainer, anchor, low=low, high=low + width)
     for probe in probes:
         assert prober.job.low <= probe.lr <= prober.job.high
-    assert len(trainer.tried) == len(made.scores)  # none twice
+    assert len(trainer.tried) == len(made.standings.scores)  # none twice
 
 
 @pytest.mark.parametrize(("bound", "best"), [(0.0, 0.5), (0.1, 0.6)])
 def test_from_the_lower_bound_it_goes_up(bound: float, best: float) -> None:
     made, _, _ = climbed(Scripted(bowl(best)), bound - 1, low=bound)
-    assert made.best == pytest.approx(best, abs=0.26)
+    assert made.standings.best == pytest.approx(best, abs=0.26)
 
 
 def test_at_the_upper_bound_it_stays() -> None:
     made, probes, _ = climbed(Scripted(bowl(3.0)), 0.0, high=math.log10(2.0))
     assert max(probe.lr for probe in probes) == 2.0
-    assert 10**made.best == pytest.approx(2.0, rel=1e-5)
+    assert 10**made.standings.best == pytest.approx(2.0, rel=1e-5)
 
 
 def test_beyond_the_budget_nothing_is_run() -> None:
@@ -213,7 +214,7 @@ def test_beyond_the_budget_nothing_is_run() -> None:
         made, some, less = climbed(Scripted(bowl(0.5)), budget=budget)
         assert less.spent <= budget
         assert some == probes[: len(some)]
-        assert made.scores.items() <= whole.scores.items()
+        assert made.standings.scores.items() <= whole.standings.scores.items()
 
 
 # -- who is ahead
@@ -224,9 +225,9 @@ def test_a_lower_lr_wins_only_clearly() -> None:
     close, clear = 0, 0
     for seed in range(40):
         made, *_ = climbed(Scripted(lambda x: 5.0 if x < -0.2 else 5.02, spread=0.1, seed=seed))
-        close += made.best >= 0
+        close += made.standings.best >= 0
         made, *_ = climbed(Scripted(lambda x: 5.0 if x < -0.2 else 5.5, spread=0.1, seed=seed))
-        clear += made.best < 0
+        clear += made.standings.best < 0
     assert close >= 30
     assert clear == 40
 
@@ -234,35 +235,35 @@ def test_a_lower_lr_wins_only_clearly() -> None:
 def test_a_lower_lr_that_trails_is_given_up_half_way() -> None:
     made, probes, _ = climbed(Scripted(bowl(0.0), lambda x: 7.0 if x > -0.1 else 7.5))
     assert [p.origin for p in probes[2:4]] == [Origin.START, Origin.START]
-    assert -0.5 in made.scores
-    assert -0.5 not in made.whole
-    assert made.costs[-0.5] == 12
-    assert made.scores[-0.5] == pytest.approx(made.scores[0.0] + 0.5)
+    assert -0.5 in made.standings.scores
+    assert -0.5 not in made.standings.whole
+    assert made.standings.costs[-0.5] == 12
+    assert made.standings.scores[-0.5] == pytest.approx(made.standings.scores[0.0] + 0.5)
 
 
 def test_a_lower_lr_that_keeps_up_is_not() -> None:
     made, _, _ = climbed(Scripted(bowl(0.0), lambda x: 7.0 if x > -0.1 else 7.2))
-    assert -0.5 in made.whole
+    assert -0.5 in made.standings.whole
 
 
 def test_a_higher_lr_may_be_behind_until_it_is_annealed() -> None:
     good = Scripted(bowl(0.5), lambda x: 7.0 if x < 0.2 else 10.15)
     made, _, _ = climbed(good)
-    assert made.best == 0.5
+    assert made.standings.best == 0.5
     lost = Scripted(bowl(0.5), lambda x: 7.0 if x < 0.2 else 10.5)
     made, _, _ = climbed(lost)
-    assert 0.5 not in made.whole
+    assert 0.5 not in made.standings.whole
 
 
 def test_a_search_without_clear_progress_makes_its_programs_longer() -> None:
     made, probes, _ = climbed(Scripted(lambda x: 9.95, lambda x: 9.99))
-    assert made.long
+    assert made.standings.long
     assert made.steps == 60
     assert [p.length for p in probes[:3]] == [12, 18, 30]
     assert [p.origin for p in probes[:3]] == [Origin.START, Origin.LIVE, Origin.LIVE]
     assert probes[3].length == 30  # and all that follow
     clear, *_ = climbed(Scripted(bowl(0.0)))
-    assert not clear.long
+    assert not clear.standings.long
 
 
 def test_longer_is_bounded() -> None:
@@ -273,8 +274,8 @@ def test_longer_is_bounded() -> None:
 def test_what_a_candidate_cost_is_what_it_ran() -> None:
     trainer = Scripted(lambda x: INF if x > 0.1 else 9.95, lambda x: 9.99)
     made, _, prober = climbed(trainer)
-    assert sum(made.costs.values()) == prober.spent
-    assert made.costs[0.5] == 2
+    assert sum(made.standings.costs.values()) == prober.spent
+    assert made.standings.costs[0.5] == 2
 
 
 # -- on fresh batches
@@ -284,7 +285,7 @@ def test_on_fresh_batches_every_whole_program_is_looked_at_as_long() -> None:
     trainer = Scripted(lambda x: bowl(0.0, depth=0.5)(x), spread=NOISE)
     made, probes, _ = climbed(trainer, replay=False)
     looks = [p.length for p in probes if p.segments[0].start_value == 0.0]
-    assert len(looks) == len(made.whole)
+    assert len(looks) == len(made.standings.whole)
     assert set(looks) == {made.looks}
     assert 0 < made.looks <= 0.35 * made.steps
     replayed, probes, _ = climbed(Scripted(lambda x: bowl(0.0, depth=0.5)(x), spread=NOISE))
@@ -302,8 +303,8 @@ def test_a_score_that_is_sharp_anyway_needs_no_look() -> None:
 
 def test_the_winner_so_far_is_safe() -> None:
     made, _, prober = climbed(Scripted(bowl(0.5)))
-    assert made.best is not None
-    assert prober.safe == pytest.approx(0.5 * 10**made.best)
+    assert made.standings.best is not None
+    assert prober.safe == pytest.approx(0.5 * 10**made.standings.best)
 
 
 @st.composite
@@ -329,19 +330,19 @@ def test_live_and_kept_are_the_states_that_those_programs_ended_in(
     trainer: Scripted, family: Family, replay: bool, budget: int
 ) -> None:
     made, _, _ = climbed(trainer, family=family, replay=replay, budget=budget)
-    winner = choice.choose(made, family)
+    winner = choice.choose(made.standings, family)
     if winner is None:
         return
     # One that had been overtaken, and wins after all, has its state nowhere; without noise and
     # edges there is none.
-    if family is PLAIN and not trainer.spread and INF not in made.scores.values():
+    if family is PLAIN and not trainer.spread and INF not in made.standings.scores.values():
         assert winner in (made.live, made.kept)
     for x, ran in ((made.live, trainer.live), (made.kept, trainer.kept)):
         if x == winner and not (x == made.kept == made.live and ran is trainer.kept):
             assert {round(math.log10(probe.lr), 5) for probe in ran} == {round(winner, 5)}
             assert ran[0].origin is Origin.START
             assert ran[-1].segments[-1].end_value == 0.0
-            assert sum(probe.length for probe in ran) == made.costs[winner]
+            assert sum(probe.length for probe in ran) == made.standings.costs[winner]
 
 
 def test_the_state_is_kept_before_the_next_program_and_only_of_the_winner() -> None:
@@ -367,5 +368,5 @@ def test_the_state_is_kept_before_the_next_program_and_only_of_the_winner() -> N
 def test_candidates_come_in_the_same_order_from_the_same_losses() -> None:
     runs = [climbed(Scripted(bowl(0.3), spread=0.1, seed=4)) for _ in range(2)]
     assert runs[0][1] == runs[1][1]
-    assert runs[0][0].scores == runs[1][0].scores
-    assert list(itertools.chain(runs[0][0].costs)) == list(runs[1][0].costs)
+    assert runs[0][0].standings.scores == runs[1][0].standings.scores
+    assert list(itertools.chain(runs[0][0].standings.costs)) == list(runs[1][0].standings.costs)
