@@ -20,7 +20,8 @@ from lrpilot.lightning import LRControllerCallback
 from lrpilot.lightning.search import PROBE
 from lrpilot.pilot import Pilot
 from lrpilot.torch.options import Options
-from lrpilot_controller.core.events import Decided, ProgramEnded, Samples, SearchEnded
+from lrpilot_controller.core.events import Decided, ProgramEnded, SearchEnded
+from lrpilot_controller.core.telemetry import Samples
 from support.loopback import Loopback
 
 FAR = 1e-5  # an LR that nobody would start with

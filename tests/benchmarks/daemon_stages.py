@@ -15,7 +15,8 @@ from tests.benchmarks._fleet import batch, descents, hello
 from tests.benchmarks._report import save, table
 
 from lrpilot_controller.core.engine import Engine
-from lrpilot_controller.core.events import Samples, SessionOpened
+from lrpilot_controller.core.events import SessionOpened
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.journal.codec import encode
 from lrpilot_controller.plugins import make_detectors

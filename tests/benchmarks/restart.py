@@ -22,7 +22,8 @@ from tests.benchmarks._fleet import OPTIONS, hello, memory_mib
 from tests.benchmarks._report import middle, save, table
 
 from lrpilot_controller.config import Config
-from lrpilot_controller.core.events import Configured, Event, SaidGoodbye, Samples, SessionOpened
+from lrpilot_controller.core.events import Configured, Event, SaidGoodbye, SessionOpened
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import JournalWriter, MemoryJournal, RunKey, SqlJournal
 from lrpilot_controller.journal.base import Entry
 from lrpilot_controller.server import convert

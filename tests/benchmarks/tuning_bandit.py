@@ -26,7 +26,6 @@ from lrpilot_controller.core.events import (
     Input,
     Output,
     ReceiptArrived,
-    Samples,
     SessionOpened,
     SnapshotTaken,
 )
@@ -42,6 +41,7 @@ from lrpilot_controller.core.model import (
 )
 from lrpilot_controller.core.policies.tuned import rule_of
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, TuneSettings
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import MemoryJournal, RunKey
 from lrpilot_controller.tuning.advisor import InterventionAdvisor
 from lrpilot_controller.tuning.cases import read_cases

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tests.chaos.crew import Book, Trainer
 
-from lrpilot_controller.core.events import Decided, ReceiptArrived, Samples, SessionOpened
+from lrpilot_controller.core.events import Decided, ReceiptArrived, SessionOpened
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import JournalMissing, Record, RunKey
 from lrpilot_controller.story.replay import check
 from support.daemon import PROJECT, Daemon

@@ -20,14 +20,13 @@ from lrpilot_controller.core.events import (
     OutcomeMeasured,
     Output,
     Refused,
-    Samples,
     SessionLost,
     SessionOpened,
     SignalSeen,
-    Thinned,
 )
 from lrpilot_controller.core.model import DecisionStatus, Mode, Outcome, Verdict
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.errors import JournalError
 from lrpilot_controller.journal import MemoryJournal, Record, RunKey, SqlJournal
 from lrpilot_controller.story.replay import Check, check, compare, start_of

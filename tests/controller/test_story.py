@@ -21,7 +21,6 @@ from lrpilot_controller.core.events import (
     Refused,
     Resolved,
     SaidGoodbye,
-    Samples,
     SessionLost,
     SessionOpened,
     SignalSeen,
@@ -42,6 +41,7 @@ from lrpilot_controller.core.model import (
     SignalKind,
     Verdict,
 )
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import MemoryJournal, Record, RunKey
 from lrpilot_controller.server.tell_wire import story_to
 from lrpilot_controller.story import Story, Summary, tell

@@ -12,7 +12,6 @@ from lrpilot_controller.core.events import (
     ProgramEnded,
     ReceiptArrived,
     SaidGoodbye,
-    Samples,
     SearchEnded,
     SessionLost,
     SessionOpened,
@@ -29,6 +28,7 @@ from lrpilot_controller.core.model import (
     RunState,
 )
 from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import Record, RunKey
 from lrpilot_controller.server.tell_wire import story_to
 from lrpilot_controller.story import Progress, Story, tell

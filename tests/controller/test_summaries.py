@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lrpilot_controller.core.events import Event, Samples, SessionLost, SessionOpened, Thinned
+from lrpilot_controller.core.events import Event, SessionLost, SessionOpened
 from lrpilot_controller.core.model import Attempt, ParamGroup
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal import Journal, MemoryJournal, RunKey, SqlJournal
 from lrpilot_controller.journal.thinning import coarser
 from lrpilot_controller.story import Summary, story_of, summaries

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lrpilot_controller.core.events import Samples
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import RunKey, SqlJournal
 from support.daemon import Daemon, cli, until
 from support.peer import hello, session, telemetry

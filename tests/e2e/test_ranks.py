@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.distributed.fsdp
 
-from lrpilot_controller.core.events import ProgramEnded, Samples, SearchEnded
+from lrpilot_controller.core.events import ProgramEnded, SearchEnded
+from lrpilot_controller.core.telemetry import Samples
 from support.daemon import Daemon, script, until
 from support.scripts import lightning_ranks, ranks
 

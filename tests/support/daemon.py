@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from lrpilot_controller.core.events import Decided, ReceiptArrived, Samples
+from lrpilot_controller.core.events import Decided, ReceiptArrived
 from lrpilot_controller.core.model import Decision
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.story import story_of

@@ -8,8 +8,9 @@ from typing import Any
 
 from lrpilot_controller.core.detectors import Detectors
 from lrpilot_controller.core.engine import Engine
-from lrpilot_controller.core.events import Input, Samples, SearchEnded, SessionOpened
+from lrpilot_controller.core.events import Input, SearchEnded, SessionOpened
 from lrpilot_controller.core.replay import Replay
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.journal.codec import decode, encode, identical
 from lrpilot_controller.server.live import LiveRun

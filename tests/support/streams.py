@@ -16,7 +16,6 @@ from lrpilot_controller.core.events import (
     ReceiptArrived,
     Refused,
     SaidGoodbye,
-    Samples,
     SessionOpened,
     SignalSeen,
     SnapshotProven,
@@ -33,6 +32,7 @@ from lrpilot_controller.core.model import (
     Signal,
 )
 from lrpilot_controller.core.settings import CoreSettings
+from lrpilot_controller.core.telemetry import Samples
 
 LR = 0.1
 ATTEMPT = Attempt("t1", (ParamGroup("all", LR),), min_lr=1e-6, max_lr=LR, can_snapshot=True)

@@ -20,7 +20,6 @@ from lrpilot_controller.core.events import (
     Refused,
     Requested,
     SaidGoodbye,
-    Samples,
     SessionLost,
     SessionOpened,
     SnapshotTaken,
@@ -33,6 +32,7 @@ from lrpilot_controller.core.recall import Recall
 from lrpilot_controller.core.searches import Searches
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.state import Stateful
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.core.view import RunView
 from lrpilot_controller.core.watch import Watch
 

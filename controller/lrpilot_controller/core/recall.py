@@ -15,16 +15,15 @@ from lrpilot_controller.core.events import (
     ReceiptArrived,
     Resolved,
     SaidGoodbye,
-    Samples,
     SearchEnded,
     SnapshotProven,
     SnapshotTaken,
-    Thinned,
 )
 from lrpilot_controller.core.findings import SearchEnd, SearchResult
 from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Receipt
 from lrpilot_controller.core.questions import Questions
 from lrpilot_controller.core.searches import Searches
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.core.view import RunView
 from lrpilot_controller.core.watch import Watch
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lrpilot_controller.core.events import Event, Input, Output, Thinned
+from lrpilot_controller.core.events import Event, Input, Output
+from lrpilot_controller.core.telemetry import Thinned
 
 Feed = Callable[[Input], Sequence[Output]]
 Same = Callable[[Output, Output], bool]

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from lrpilot_controller.core.events import Event, Thinned
+from lrpilot_controller.core.events import Event
+from lrpilot_controller.core.telemetry import Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 
 

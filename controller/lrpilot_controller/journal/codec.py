@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lrpilot_controller.core import events
-from lrpilot_controller.core.events import Event, Samples, Thinned
+from lrpilot_controller.core.events import Event
 from lrpilot_controller.core.plain import UnknownWord, from_plain, to_plain
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal import columns
 from lrpilot_controller.journal.base import JournalCorrupt, JournalEntryError
 
@@ -17,8 +18,8 @@ KINDS: dict[str, type] = {
     "configured": events.Configured,
     "session_opened": events.SessionOpened,
     "session_lost": events.SessionLost,
-    "samples": events.Samples,
-    "thinned": events.Thinned,
+    "samples": Samples,
+    "thinned": Thinned,
     "receipt": events.ReceiptArrived,
     "snapshot_taken": events.SnapshotTaken,
     "notice": events.Noticed,

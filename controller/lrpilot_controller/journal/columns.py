@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpilot_controller.core.events import Samples, Thinned
+from lrpilot_controller.core.telemetry import Samples, Thinned
 
 _HEADER = struct.Struct("<BHq")  # flags, param groups, dropped
 _THINNED = struct.Struct("<qqqI")  # rows, train losses that were there, stretch, bytes of numbers

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Collection, Iterator, Sequence
 
-from lrpilot_controller.core.events import Samples, Thinned
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.base import (
     KEPT_CHECKPOINTS,

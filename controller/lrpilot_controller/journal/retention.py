@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, takewhile
 
-from lrpilot_controller.core.events import Samples, Thinned
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal.base import Held, Journal, Record, RunKey
 from lrpilot_controller.journal.thinning import EVIDENCE, STRETCH, newest, spans_of, thin
 from lrpilot_controller.journal.writer import JournalWriter

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from lrpilot_controller.core.events import Samples, Thinned
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal.base import Held
 from lrpilot_controller.journal.codec import Row, kind_names
 from lrpilot_controller.journal.tables import checkpoints, events, forgotten, runs

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, insert, select, update
 
-from lrpilot_controller.core.events import Thinned
+from lrpilot_controller.core.telemetry import Thinned
 from lrpilot_controller.errors import JournalError, JournalUnavailable
 from lrpilot_controller.journal import across, paging, shrinking, states, tables
 from lrpilot_controller.journal.base import (

@@ -16,11 +16,10 @@ from lrpilot_controller.core.events import (
     Decided,
     OutcomeMeasured,
     ReceiptArrived,
-    Samples,
     SessionOpened,
     SignalSeen,
-    Thinned,
 )
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal.base import Record
 
 STRETCH = 256  # samples; two of them are left

@@ -14,12 +14,12 @@ from lrpilot_controller.core.events import (
     OutcomeMeasured,
     Refused,
     SaidGoodbye,
-    Samples,
     SessionLost,
     SessionOpened,
     SignalSeen,
 )
 from lrpilot_controller.core.model import Verdict
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 
 log = logging.getLogger(__name__)

@@ -15,13 +15,12 @@ from lrpilot_controller.core.events import (
     ReceiptArrived,
     Report,
     SaidGoodbye,
-    Samples,
     SessionOpened,
-    Thinned,
 )
 from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, RunState
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.state import Stateful
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.errors import LRPilotError, RunBusy, Superseded
 from lrpilot_controller.journal.base import RunKey
 

@@ -9,8 +9,9 @@ import logging
 from typing import Any
 
 from lrpilot_controller.core.engine import Engine, OtherFormat
-from lrpilot_controller.core.events import Decided, Output, Thinned
+from lrpilot_controller.core.events import Decided, Output
 from lrpilot_controller.core.replay import Replay
+from lrpilot_controller.core.telemetry import Thinned
 from lrpilot_controller.journal.base import Checkpoint, Journal, JournalCorrupt, RunKey
 from lrpilot_controller.journal.codec import identical
 from lrpilot_controller.plugins import make_detectors

@@ -4,7 +4,8 @@ An acknowledgement covers all that lies below it. Were a message taken whose pre
 to come, that one would be acknowledged unseen, and lost.
 """
 
-from lrpilot_controller.core.events import Report, Samples
+from lrpilot_controller.core.events import Report
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.errors import OutOfOrder
 
 

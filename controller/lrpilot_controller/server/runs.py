@@ -18,11 +18,11 @@ from lrpilot_controller.core.events import (
     Commanded,
     Configured,
     Report,
-    Samples,
     SessionLost,
     SessionOpened,
 )
 from lrpilot_controller.core.model import Attempt, Question
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.errors import InvalidTelemetry, Superseded
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.journal.writer import JournalWriter

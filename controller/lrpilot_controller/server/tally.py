@@ -13,11 +13,11 @@ from lrpilot_controller.core.events import (
     Refused,
     Report,
     SaidGoodbye,
-    Samples,
     SessionLost,
     SignalSeen,
 )
 from lrpilot_controller.core.model import Action, DecisionStatus
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Record, RunKey
 
 

@@ -17,6 +17,7 @@ from lrpilot_controller.core.model import (
     RunState,
     Signal,
 )
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.story.curve import Curve
 from lrpilot_controller.story.left import AttemptTold, means_of, points_of
@@ -91,9 +92,9 @@ class Fold:
     def feed(self, event: events.Event) -> None:
         """Takes the next event."""
         match event:
-            case events.Samples():
+            case Samples():
                 self._samples(event)
-            case events.Thinned():
+            case Thinned():
                 self._thin(event)
             case events.SessionOpened(attempt):
                 self._opened(attempt)
@@ -186,7 +187,7 @@ class Fold:
             self._ended = None
         return True
 
-    def _samples(self, samples: events.Samples) -> None:
+    def _samples(self, samples: Samples) -> None:
         attempt = self._attempt(samples.attempt)
         attempt.dropped = max(attempt.dropped, samples.dropped)
         known = max(attempt.next_seq - samples.first_seq, 0)
@@ -220,7 +221,7 @@ class Fold:
             self._step = max(self._step, last + 1)
             self._apply(last, lrs(-1))
 
-    def _thin(self, thinned: events.Thinned) -> None:
+    def _thin(self, thinned: Thinned) -> None:
         """What is left of samples that were received; the newest of them always is."""
         attempt = self._attempt(thinned.attempt)
         attempt.dropped = max(attempt.dropped, thinned.rows.dropped)

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
-from lrpilot_controller.core.events import Samples, Thinned
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.errors import NotFound
 from lrpilot_controller.journal.base import Reader, Record, RunKey
 from lrpilot_controller.story.fold import OUTLINE, tell

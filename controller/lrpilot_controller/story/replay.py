@@ -17,10 +17,10 @@ from lrpilot_controller.core.events import (
     Refused,
     SessionOpened,
     SignalSeen,
-    Thinned,
 )
 from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.replay import Difference, Made, Replay
+from lrpilot_controller.core.telemetry import Thinned
 from lrpilot_controller.errors import JournalError
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.journal.codec import identical, kind_names

@@ -2,7 +2,7 @@
 
 import math
 
-from lrpilot_controller.core.events import Thinned
+from lrpilot_controller.core.telemetry import Thinned
 from lrpilot_controller.story.curve import CurveSample
 from lrpilot_controller.story.model import Thinning
 

@@ -13,7 +13,6 @@ from lrpilot_controller.core.events import (
     ReceiptArrived,
     Resolved,
     SaidGoodbye,
-    Samples,
     SearchEnded,
     SessionLost,
     SessionOpened,
@@ -29,6 +28,7 @@ from lrpilot_controller.core.model import (
     Verdict,
 )
 from lrpilot_controller.core.probation import DECAY
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Journal, Reader, Record, RunKey
 from lrpilot_controller.tuning.entries import thinned
 

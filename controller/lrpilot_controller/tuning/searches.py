@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from lrpilot_controller.core.events import Samples
 from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.core.probation import DECAY
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.tuning.entries import Entry, Home, Param, State, plain, thinned
 from lrpilot_controller.tuning.found import Found, Tried, read_searches

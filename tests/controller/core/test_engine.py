@@ -21,7 +21,6 @@ from lrpilot_controller.core.events import (
     Output,
     ReceiptArrived,
     SaidGoodbye,
-    Samples,
     SessionLost,
     SessionOpened,
     SnapshotTaken,
@@ -38,6 +37,7 @@ from lrpilot_controller.core.model import (
 from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.plans import Plan, PlanKind
 from lrpilot_controller.core.settings import CoreSettings, GuardSettings, Limits
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import RunKey, SqlJournal
 from support.streams import (
     ATTEMPT,

@@ -17,7 +17,6 @@ from lrpilot_controller.core.events import (
     Output,
     PriorAnswered,
     ProgramEnded,
-    Samples,
     SearchEnded,
     SnapshotProven,
 )
@@ -27,6 +26,7 @@ from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.plans import Batches, PlanKind, Shape
 from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.core.settings import CoreSettings, Limits, Reuse, SearchSettings
+from lrpilot_controller.core.telemetry import Samples
 from support.searcher import ATTEMPT, BASE, Searcher
 from support.simulated import Bowl
 from support.streams import decisions, explosion, proven, signals

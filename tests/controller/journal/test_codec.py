@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpilot_controller.core import events, model
-from lrpilot_controller.core.events import Samples
 from lrpilot_controller.core.settings import (
     CoreSettings,
     GuardSettings,
@@ -25,6 +24,7 @@ from lrpilot_controller.core.settings import (
     Reuse,
     SearchSettings,
 )
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal import JournalCorrupt, JournalEntryError
 from lrpilot_controller.journal.codec import KINDS, Row, decode, encode, identical
 
@@ -87,7 +87,7 @@ OTHERS = st.one_of(
     *(
         st.builds(cls, **{k: v for k, v in REPORT.items() if k in cls.__slots__})
         for cls in KINDS.values()
-        if cls not in (Samples, events.Thinned, events.SessionOpened)
+        if cls not in (Samples, Thinned, events.SessionOpened)
     ),
     st.builds(events.SessionOpened, st.builds(model.Attempt, id=NAMES)),
 )
@@ -105,7 +105,7 @@ def test_thinned_telemetry_round_trip(rows: Samples, data: st.DataObject) -> Non
     seq = st.integers(rows.first_seq, rows.first_seq + 10**6)
     count = len(rows.step)
     seqs = sorted(data.draw(st.lists(seq, min_size=count, max_size=count, unique=True)))
-    thinned = events.Thinned(rows, tuple(seqs), rows.first_seq + 10**6 + 1, 10**6, 256)
+    thinned = Thinned(rows, tuple(seqs), rows.first_seq + 10**6 + 1, 10**6, 256)
     row = encode(thinned)
     assert (row.attempt, row.first_seq, row.count) == (rows.attempt, rows.first_seq, 10**6 + 1)
     assert bits(decode(row)) == bits(thinned)

@@ -17,12 +17,10 @@ from lrpilot_controller.core.events import (
     PriorAnswered,
     ProgramEnded,
     Requested,
-    Samples,
     SearchEnded,
     SessionLost,
     SessionOpened,
     SignalSeen,
-    Thinned,
 )
 from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
 from lrpilot_controller.core.model import (
@@ -35,6 +33,7 @@ from lrpilot_controller.core.model import (
     SignalKind,
 )
 from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program, Segment, Shape, StopRule
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal import (
     Checkpoint,
     Journal,

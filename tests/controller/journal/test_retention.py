@@ -6,14 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lrpilot_controller.core.events import (
-    Samples,
-    SessionLost,
-    SessionOpened,
-    SignalSeen,
-    Thinned,
-)
+from lrpilot_controller.core.events import SessionLost, SessionOpened, SignalSeen
 from lrpilot_controller.core.model import Attempt, ParamGroup, Signal, SignalKind
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal import Journal, JournalWriter, RunKey
 from lrpilot_controller.journal.retention import DAY_S, MOST_ROWS, Keep, Retention
 from lrpilot_controller.story import tell

@@ -20,7 +20,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 import lrpilot_controller
-from lrpilot_controller.core.events import Samples, SessionLost
+from lrpilot_controller.core.events import SessionLost
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.errors import JournalError, JournalUnavailable, JournalVersionError
 from lrpilot_controller.journal import (
     JournalCorrupt,

@@ -13,10 +13,8 @@ from lrpilot_controller.core.events import (
     Event,
     OutcomeMeasured,
     ReceiptArrived,
-    Samples,
     SessionOpened,
     SignalSeen,
-    Thinned,
 )
 from lrpilot_controller.core.model import (
     Action,
@@ -29,6 +27,7 @@ from lrpilot_controller.core.model import (
     Signal,
     SignalKind,
 )
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal import MemoryJournal, RunKey
 from lrpilot_controller.journal.thinning import (
     AROUND,

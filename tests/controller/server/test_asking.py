@@ -9,10 +9,11 @@ import pytest
 
 from lrpilot_controller.config import Config
 from lrpilot_controller.core.engine import Engine
-from lrpilot_controller.core.events import Answered, Asked, Decided, Input, Samples, SessionLost
+from lrpilot_controller.core.events import Answered, Asked, Decided, Input, SessionLost
 from lrpilot_controller.core.model import Attempt, Decision, Question, SignalKind
 from lrpilot_controller.core.replay import Replay
 from lrpilot_controller.core.settings import CoreSettings, TuneSettings
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import MemoryJournal, RunKey
 from lrpilot_controller.journal.codec import identical
 from lrpilot_controller.journal.writer import JournalWriter

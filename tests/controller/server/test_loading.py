@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lrpilot_controller.core.events import (
-    Commanded,
-    Decided,
-    Resolved,
-    Samples,
-    SearchEnded,
-    SessionLost,
-    Thinned,
-)
+from lrpilot_controller.core.events import Commanded, Decided, Resolved, SearchEnded, SessionLost
 from lrpilot_controller.core.model import Action, Decision, DecisionStatus, Mode
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal import MemoryJournal, Record, SqlJournal
 from lrpilot_controller.journal.base import Checkpoint
 from lrpilot_controller.server import ledger

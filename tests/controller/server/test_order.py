@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpilot_controller.core.events import Noticed, Samples
+from lrpilot_controller.core.events import Noticed
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.errors import OutOfOrder
 from lrpilot_controller.server.order import Order
 

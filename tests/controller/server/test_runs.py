@@ -22,7 +22,6 @@ from lrpilot_controller.core.events import (
     ReceiptArrived,
     Requested,
     SaidGoodbye,
-    Samples,
     SearchEnded,
     SessionLost,
     SessionOpened,
@@ -37,6 +36,7 @@ from lrpilot_controller.core.model import (
     Receipt,
 )
 from lrpilot_controller.core.settings import CoreSettings, Reaction, Reactions
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.errors import JournalUnavailable, LRPilotError, NotNow
 from lrpilot_controller.journal import MemoryJournal, RunKey
 from lrpilot_controller.journal.base import Entry

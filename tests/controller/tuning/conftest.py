@@ -18,7 +18,6 @@ from lrpilot_controller.core.events import (
     OutcomeMeasured,
     ReceiptArrived,
     SaidGoodbye,
-    Samples,
     SessionLost,
     SessionOpened,
     SnapshotTaken,
@@ -36,6 +35,7 @@ from lrpilot_controller.core.model import (
     Verdict,
 )
 from lrpilot_controller.core.plans import Plan
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import Journal, MemoryJournal, Record, RunKey, SqlJournal
 from lrpilot_controller.tuning import file, studies
 from lrpilot_controller.tuning.file import TrialsFile

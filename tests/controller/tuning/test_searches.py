@@ -14,7 +14,6 @@ from lrpilot_controller.core.events import (
     Decided,
     PriorAnswered,
     ProgramEnded,
-    Samples,
     SearchEnded,
     SessionOpened,
 )
@@ -22,6 +21,7 @@ from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult
 from lrpilot_controller.core.model import Action, Attempt, Decision, ParamGroup
 from lrpilot_controller.core.plans import Plan, Program, Segment, Shape
 from lrpilot_controller.core.search.horizon import main_plan
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.dashboard import Review

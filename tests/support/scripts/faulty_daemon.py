@@ -25,13 +25,8 @@ from sqlalchemy import event
 
 import lrpilot_controller.server.daemon  # noqa: F401  what it needs to serve, before it is forked
 from lrpilot_controller import cli
-from lrpilot_controller.core.events import (
-    Decided,
-    ProgramEnded,
-    ReceiptArrived,
-    Samples,
-    SessionOpened,
-)
+from lrpilot_controller.core.events import Decided, ProgramEnded, ReceiptArrived, SessionOpened
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.commits import Commits
 from lrpilot_controller.journal.sql import SqlJournal

@@ -2,8 +2,8 @@
 
 import math
 
-from lrpilot_controller.core.events import Samples
 from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.errors import InvalidTelemetry
 from lrpilot_controller.server.convert.words import MAX_STEP
 from lrpilot_proto.v1 import session_pb2
