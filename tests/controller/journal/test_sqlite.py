@@ -362,7 +362,7 @@ def test_unwanted_telemetry_is_not_decoded(database: Path) -> None:
 
 APPEND_FOR_EVER = """
 import sys
-from lrpilot_controller.core.events import Samples
+from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import RunKey, SqlJournal
 
 journal = SqlJournal.open(sys.argv[1])
