@@ -24,11 +24,12 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## a run with an LR 30x too high, alone and under LRPilot
 	@$(BIN)/lrpilot demo
 
-test: $(READY) ## the test suite, without what is marked slow
-	$(PYTEST) -m "not slow"
+test: $(READY) ## the test suite, without what is marked slow or alone
+	$(PYTEST) -m "not slow and not alone"
 
-test-all: test ## the whole test suite; what is slow measures time as well, and runs alone
-	$(BIN)/python -m pytest -q -m slow
+test-all: test ## the whole test suite; what measures time or memory (alone) runs last, with no other
+	$(PYTEST) -m "slow and not alone"
+	$(BIN)/python -m pytest -q -m alone
 
 check: $(READY) ## format, lint, types, generated code (boundaries and purity: tests/test_boundaries.py)
 	$(BIN)/ruff format --check .

@@ -18,10 +18,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `support`, as under pytest
 
 from support.daemon import until
+from support.faults.daemon import FaultyDaemon
 from support.faults.line import broken_line, mangled_line
+from support.nursery import Nursery
 
 from .crew import Trainer, bring_home
-from .nursery import Nursery, StormDaemon
 from .storm import Storm
 from .verdict import Verdict, judge
 
@@ -76,7 +77,7 @@ def _rage(
         daemons, workers = Nursery("faulty_daemon"), Nursery("chaotic")
         there.callback(daemons.close)
         there.callback(workers.close)
-        daemon = StormDaemon(folder, daemons)
+        daemon = FaultyDaemon(folder, daemons)
         there.callback(daemon.kill)
         daemon.start()
         line = there.enter_context(broken_line(daemon.address, folder))

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.nursery import Child, Nursery
-
 from support.daemon import until
+from support.nursery import Child, Nursery
 
 ENOUGH_S = 150.0
 
@@ -88,9 +87,9 @@ def bring_home(folder: Path, trainers: Sequence[Trainer]) -> None:
     """Let each bring its run to its end."""
     (folder / "enough").touch()
     for trainer in trainers:
-        trainer.process.send(signal.SIGCONT)
+        trainer.process.send_signal(signal.SIGCONT)
     until(
-        lambda: not any(trainer.process.alive for trainer in trainers),
+        lambda: all(trainer.process.poll() is not None for trainer in trainers),
         timeout_s=ENOUGH_S,
         what="the trainers",
     )

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tests.chaos.crew import Trainer
-from tests.chaos.nursery import StormDaemon
 
+from support.faults.daemon import FaultyDaemon
 from support.faults.line import BrokenLine
 
 POINTS = (
@@ -38,7 +38,7 @@ class Storm:
     """
 
     def __init__(
-        self, daemon: StormDaemon, line: BrokenLine, trainers: Sequence[Trainer], seed: int
+        self, daemon: FaultyDaemon, line: BrokenLine, trainers: Sequence[Trainer], seed: int
     ) -> None:
         self._daemon, self._line, self._trainers = daemon, line, trainers
         self._chance = random.Random(seed)
@@ -149,13 +149,14 @@ class Storm:
 
     def _freeze_trainer(self) -> str:
         trainer = self._chance.choice(self._trainers)
-        trainer.process.send(signal.SIGSTOP)
+        trainer.process.send_signal(signal.SIGSTOP)
         seconds = self._for(0.2, self._chance.choice([0.5, 4.0]))
-        trainer.process.send(signal.SIGCONT)
+        trainer.process.send_signal(signal.SIGCONT)
         return f"trainer frozen: {trainer.name}, {seconds:.1f} s"
 
     def _kill_trainer(self) -> str:
         trainer = self._chance.choice(self._trainers)
         trainer.process.kill()
+        trainer.process.wait()
         trainer.start()
         return f"trainer killed: {trainer.name}"

@@ -41,6 +41,7 @@ def install(where: Path, at_step_13: str) -> None:
 @pytest.fixture
 def guest(daemon: Daemon) -> Callable[[str], None]:
     """Installs it for the daemon's next life."""
+    daemon.nursery = None  # a fresh Python, which looks for what is installed
 
     def there(at_step_13: str) -> None:
         install(daemon.folder / "site", at_step_13)

@@ -4,12 +4,10 @@ import resource
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import grpc
 import pytest
@@ -19,18 +17,16 @@ from support.daemon import COMMAND, Daemon, until
 from support.fuzzed_port import PREFACE, memory_mib
 from support.peer import METHOD, Line, Trainer, hello, session, telemetry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]  # the neighbour's waits, the memory
 
 HANDSHAKE_S = 10.0  # what the daemon grants a connection that says nothing
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    with tempfile.TemporaryDirectory(prefix="lrp") as folder:
-        one = Daemon(Path(folder))
-        one.start()
-        yield one
-        one.kill()
+def daemon(daemon: Daemon) -> Daemon:
+    """One that is at work."""
+    daemon.start()
+    return daemon
 
 
 @contextmanager

@@ -1,10 +1,7 @@
 """Limits at the real port: a refusal that names the limit, and jobs beside it that go on."""
 
 import logging
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -20,19 +17,16 @@ Serve = Callable[[str], Daemon]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(daemon: Daemon) -> Serve:
     """Starts a daemon under these `[server]` limits."""
-    with tempfile.TemporaryDirectory(prefix="lrp") as folder, ExitStack() as ends:
 
-        def start(limits: str) -> Daemon:
-            daemon = Daemon(Path(folder))
-            config = Path(folder) / "lrpilot.toml"
-            config.write_text(f"[server]\n{limits}\n")
-            daemon.start("--config", str(config))
-            ends.callback(daemon.kill)
-            return daemon
+    def start(limits: str) -> Daemon:
+        config = daemon.folder / "lrpilot.toml"
+        config.write_text(f"[server]\n{limits}\n")
+        daemon.start("--config", str(config))
+        return daemon
 
-        yield start
+    return start
 
 
 def refusal(daemon: Daemon, run: str, **fields: str) -> tuple[str, str]:

@@ -85,17 +85,7 @@ def _kills(count: int) -> list[tuple[int, float]]:
 
 
 COMES_BACK = ("never", "later", "within the step")
-KILLS = [
-    *(
-        (seed, *kill, back)
-        for seed, (kill, back) in enumerate(zip(_kills(3), COMES_BACK, strict=True))
-    ),
-    *(
-        pytest.param(seed, *kill, back, marks=pytest.mark.slow)
-        for seed, kill in enumerate(_kills(20))
-        for back in COMES_BACK
-    ),
-]
+KILLS = [(seed, *kill, back) for seed, kill in enumerate(_kills(20)) for back in COMES_BACK]
 
 
 @pytest.mark.parametrize(("seed", "step", "delay_s", "comes_back"), KILLS)
@@ -177,6 +167,7 @@ def _check_no_program_after_fallback(daemon: Daemon) -> None:
             assert not (over and receipt.status is DecisionStatus.APPLIED)
 
 
+@pytest.mark.alone  # how long training waited
 @pytest.mark.parametrize("step", [30, 50])
 def test_the_daemon_freezes(daemon: Daemon, step: int) -> None:
     """Training does not wait longer than it may, and no decision of a search is followed after."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL
 
@@ -20,6 +20,9 @@ from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.story import story_of
+
+if TYPE_CHECKING:
+    from support.nursery import Child, Nursery
 
 PROJECT = "default"
 COMMAND = (sys.executable, "-m", "lrpilot_controller")
@@ -40,12 +43,20 @@ def cli(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[
 
 
 class Daemon:
-    """One life after another of `lrpilot serve` on one socket and one storage directory."""
+    """One life after another of `lrpilot serve` on one socket and one storage directory.
 
-    command: tuple[str, ...] = COMMAND
+    Args:
+        folder: where all that is its own lies.
+        nursery: forks each life, of `scripts/plain_daemon.py`; without one it is a fresh Python.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    program: tuple[str, ...] = ("-m", "lrpilot_controller")
+    first: tuple[str, ...] = ()  # its arguments before those of `lrpilot`
+    doomed = False  # whether it may die before it listens
+
+    def __init__(self, folder: Path, nursery: "Nursery | None" = None) -> None:
         self.folder = folder
+        self.nursery = nursery
         self.socket = folder / "d.sock"
         self.address = f"unix:{self.socket}"
         self.storage = folder / "store"
@@ -53,17 +64,22 @@ class Daemon:
         self.log_file = folder / "daemon.log"
         self.more: list[str] = []  # further options of each life
         self.environment: dict[str, str] | None = None  # None: this process's own
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Child | None = None
 
     def start(self, *options: str) -> None:
         """Start it and wait until it accepts connections."""
-        where = ["--listen", self.address, "--storage", self.place, *self.more]
+        where = ("--listen", self.address, "--storage", self.place)
+        self.process = process = self._launch("serve", *where, *self.more, *options)
+        until(lambda: self.answers() or process.poll() is not None, what="the daemon")
+        assert self.answers() or self.doomed, f"the daemon ended at once:\n{self.log}"
+
+    def _launch(self, *arguments: str) -> "subprocess.Popen[bytes] | Child":
+        arguments = (*self.first, *arguments)
+        if self.nursery is not None:
+            return self.nursery.start(self.log_file, *arguments, environment=self.environment)
+        command = [sys.executable, *self.program, *arguments]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.command, "serve", *where, *options], stderr=log, env=self.environment
-            )
-        until(lambda: self.answers() or self.process.poll() is not None, what="the daemon")
-        assert self.answers(), f"the daemon ended at once:\n{self.log}"
+            return subprocess.Popen(command, stderr=log, env=self.environment)
 
     @property
     def place(self) -> str:

@@ -12,9 +12,10 @@ from lrpilot.client import notices
 from lrpilot.client.timing import Backoff
 from support.daemon import Daemon
 from support.faults.daemon import FaultyDaemon
+from support.nursery import Nursery
 from support.training import quiet_threads
 
-__all__ = ["_calm", "daemon", "faulty", "folder", "reconnect_soon"]
+__all__ = ["_calm", "daemon", "faulty", "faulty_nursery", "folder", "nursery", "reconnect_soon"]
 
 
 @pytest.fixture
@@ -25,18 +26,34 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Forks daemons, for all tests of this process."""
+    one = Nursery("plain_daemon")
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def faulty_nursery() -> Iterator[Nursery]:
+    """Forks those in which something can go wrong."""
+    one = Nursery("faulty_daemon")
+    yield one
+    one.close()
+
+
 @pytest.fixture
-def daemon(folder: Path) -> Iterator[Daemon]:
+def daemon(folder: Path, nursery: Nursery) -> Iterator[Daemon]:
     """A daemon that was not started yet."""
-    one = Daemon(folder)
+    one = Daemon(folder, nursery)
     yield one
     one.kill()
 
 
 @pytest.fixture
-def faulty(folder: Path) -> Iterator[FaultyDaemon]:
+def faulty(folder: Path, faulty_nursery: Nursery) -> Iterator[FaultyDaemon]:
     """One in which something can go wrong; not started yet."""
-    one = FaultyDaemon(folder)
+    one = FaultyDaemon(folder, faulty_nursery)
     yield one
     one.kill()
 

@@ -4,13 +4,13 @@ import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from support.daemon import SCRIPTS, Daemon, until
+from support.nursery import Nursery
 
 
 class FaultyDaemon(Daemon):
@@ -21,10 +21,12 @@ class FaultyDaemon(Daemon):
         deaths: how often it was found dead of what the test asked for.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    program = (str(SCRIPTS / "faulty_daemon.py"),)
+
+    def __init__(self, folder: Path, nursery: Nursery | None = None) -> None:
+        super().__init__(folder, nursery)
         self._conditions = folder / "conditions.json"
-        self.command = (sys.executable, str(SCRIPTS / "faulty_daemon.py"), str(self._conditions))
+        self.first = (str(self._conditions),)
         self.deaths = 0
         self.suffer()
 

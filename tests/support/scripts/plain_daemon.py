@@ -1,0 +1,12 @@
+"""`lrpilot`, to be forked with all that it needs to serve. Arguments: those of `lrpilot`."""
+
+import sys
+
+import lrpilot_controller.server.daemon  # noqa: F401  what it needs, before it is forked
+from lrpilot_controller import cli
+
+
+def main(*arguments: str) -> None:
+    """Be `lrpilot` with these arguments."""
+    sys.argv[1:] = arguments
+    cli.main()
