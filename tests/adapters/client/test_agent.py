@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -87,9 +86,7 @@ def test_nothing_is_said_before_open(
     assert agent.wait_ready(10)
     agent.push(item(1))
     time.sleep(0.1)
-    begin = time.monotonic()
-    agent.close(5)
-    assert time.monotonic() - begin < 0.5
+    agent.close(3600)
     assert daemon.lines("hello") == []
 
 
@@ -227,15 +224,11 @@ def test_nobody_at_an_explicit_address_is_known_at_once(
     folder: Path, make_agent: MakeAgent, hello: MakeHello, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = make_agent(f"unix:{folder / 'none.sock'}")
-    begin = time.monotonic()
-    assert not agent.wait_ready(10)
-    assert time.monotonic() - begin < 1
+    assert not agent.wait_ready(3600)
     agent.open(hello())
     agent.report(GOODBYE)
     time.sleep(0.3)
-    begin = time.monotonic()
-    agent.close(5)
-    assert time.monotonic() - begin < 0.5
+    agent.close(3600)
     assert len(told(caplog, logging.WARNING)) == 1
 
 
@@ -274,19 +267,15 @@ def test_urgent_flushes_before_the_interval(
     until: Until,
 ) -> None:
     monkeypatch.setattr("lrpilot.client.timing.EAGER_S", 0.0)
-    daemon.boot()
+    monkeypatch.setattr("lrpilot.client.timing.ASKED_MAX_S", 3600.0)
+    daemon.boot("--flush-ms", "3600000")
     agent = make_agent(daemon.address)
     agent.open(hello())
     until(lambda: agent.status.connected)
-    delays = []
     for seq in range(1, 12):
-        time.sleep(0.05)
-        begin = time.time()
         agent.push(item(seq))
         agent.urgent()
         until(lambda seq=seq: daemon.seqs()[-1:] == [seq])
-        delays.append(daemon.lines("item")[-1]["at"] - begin)
-    assert statistics.median(delays) < 0.1  # the interval is 250 ms
 
 
 def test_a_busy_daemon_is_sent_larger_batches_and_what_is_urgent_at_once(
@@ -390,9 +379,7 @@ def test_a_wait_ends_with_the_session(
     agent.inbox.clear()
     killer = threading.Timer(0.2, daemon.kill)
     killer.start()
-    begin = time.monotonic()
-    assert not agent.wait(60)
-    assert time.monotonic() - begin < 30  # long before its time
+    assert not agent.wait(3600)
     assert not agent.status.connected
     killer.join()
     assert not agent.wait(60)  # and there is nobody to wait for any more
