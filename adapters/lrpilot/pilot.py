@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from lrpilot.attempt import Attempt
 from lrpilot.decisions import AppliedDecision
 from lrpilot.losses import BadLoss
+from lrpilot.replay import again
 from lrpilot.summary import Summary
 
 T = TypeVar("T")
@@ -148,12 +149,20 @@ class Pilot(Attempt):
         Called for each batch before its forward pass. A program that was set aside goes on, and
         the run starts with the first one.
         """
-        if self._control is None:
+        if self._control is None or not self.serves:
             return batch
         self.go_on()
         served = self._control.replay.serve(batch)
         self.start()
         return served
+
+    @property
+    def serves(self) -> bool:
+        """Whether `serve` has anything to do; for adapters that would prepare for it."""
+        control = self._control
+        return control is not None and (
+            not self._started or control.replay.active or control.runner.searching
+        )
 
     def go_on(self) -> None:
         """Put a program that was set aside back, where a batch follows; `serve` does so as well.
@@ -194,7 +203,7 @@ class Pilot(Attempt):
             return
         if began and not self.searching and self._control is not None:
             self._control.replay.record()
-        for batch in self.batches(_again(loader)):  # which waits for the search before step 0
+        for batch in self.batches(again(loader)):  # which waits for the search before step 0
             if began:
                 self._await_search()
                 began = False
@@ -277,17 +286,3 @@ class Pilot(Attempt):
             self._snapshots,
             self._patience.seconds,
         )
-
-
-def _again(loader: Iterable[T]) -> Iterator[T]:
-    """The loader's batches, from its beginning as often as it has one."""
-    empty = True
-    while True:
-        ended = True
-        for batch in loader:
-            yield batch
-            empty = ended = False
-        if empty:
-            raise ValueError("search: the loader has no batch")
-        if ended:
-            return

@@ -1,7 +1,7 @@
 """Serves the batches of a search again, so that its programs are compared on the same data."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from lrpilot.copies import CannotKeep, Maker, first_dimension, keep
@@ -30,6 +30,7 @@ class Replay:
 
     Attributes:
         works: whether batches come through here, and can be kept.
+        active: whether there may be something to do for the next batch.
         serving: whether the last step's batch, or the next one's, came through here.
         batch_size: the first dimension of the first batch's first tensor; None if unknown.
     """
@@ -38,12 +39,12 @@ class Replay:
         self._warn = warn
         self._recording = False
         self._again = False
-        self._active = True  # there may be something to do for the next batch
         self._seen = False
         self._broken = self._full = False
         self._step = self._micro = 0  # the next batch's place
         self._bytes = 0
         self._makers: dict[Place, Maker] = {}
+        self.active = True
         self.works = False
         self.serving = False
         self.batch_size: int | None = None
@@ -51,11 +52,11 @@ class Replay:
     def record(self) -> None:
         """A search is wanted: keep batches from the next one on."""
         if not self._broken and not self._full:
-            self._recording = self._active = True
+            self._recording = self.active = True
 
     def restart(self) -> None:
         """Count from here: what was served before the search began was no part of it."""
-        if self._active:
+        if self.active:
             self._forget()
             self._micro = 0
 
@@ -68,7 +69,7 @@ class Replay:
                 another program ended in; else from the first.
         """
         self.record()
-        self._active = True
+        self.active = True
         self._again = again
         if not goes_on:
             self._step = self._micro = 0
@@ -80,7 +81,7 @@ class Replay:
 
     def stop(self) -> None:
         """The search is over: free what was kept."""
-        self._recording = self._again = self._active = False
+        self._recording = self._again = self.active = False
         self._forget()
 
     def serve(self, batch: T) -> T:
@@ -88,7 +89,7 @@ class Replay:
         self.serving = True
         place = (self._step, self._micro)
         self._micro += 1
-        if not self._active:
+        if not self.active:
             return batch
         try:
             if not self._seen:
@@ -113,7 +114,7 @@ class Replay:
         self._seen = True
         self.batch_size = first_dimension(batch)
         if not self._recording:
-            self._active = False
+            self.active = False
             try:
                 self.works = keep(batch, MOST_BYTES) is not None
             except Exception:  # it is told when a search wants it
@@ -134,3 +135,17 @@ class Replay:
         self.stop()
         self._broken, self.works = True, False
         self._warn(f"{why}: the search trains on fresh batches, and is less sure")
+
+
+def again(loader: Iterable[T]) -> Iterator[T]:
+    """The loader's batches, from its beginning as often as it has one."""
+    empty = True
+    while True:
+        ended = True
+        for batch in loader:
+            yield batch
+            empty = ended = False
+        if empty:
+            raise ValueError("search: the loader has no batch")
+        if ended:
+            return

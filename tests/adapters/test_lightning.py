@@ -61,6 +61,20 @@ def test_window_loss_skips_batches_without_a_loss() -> None:
     assert window.take(2) is None
 
 
+def test_a_child_may_use_the_hooks_that_lightning_is_to_leave_out(fits: Fits) -> None:
+    class Child(LRControllerCallback):
+        seen = 0
+
+        def on_before_zero_grad(self, *args: Any) -> None:
+            super().on_before_zero_grad(*args)
+            self.seen += 1
+
+    child = Child()
+    fits.fit(seeded(), [child], max_epochs=1)
+    assert child.seen == 8
+    assert len(fits.daemon.losses) == 8
+
+
 def test_a_rollback_restores_weights_and_leaves_lightning_alone(fits: Fits) -> None:
     module = seeded("exponential", {5: rollback(0.5)})
     callback = LRControllerCallback()

@@ -107,9 +107,9 @@ class Fit(Part):
     @harmless
     def batch_ended(self, outputs: Any) -> None:
         """Report an optimizer step once its last batch is done."""
-        self._steps.add(outputs)
-        self._search.batch_ended()
-        if self._steps.stepped:
+        stepped = self._steps.ended(outputs)
+        self._search.batch_ended(stepped=stepped)
+        if stepped:
             self._step_ended()
         self._search.boundary()
 

@@ -35,6 +35,8 @@ class Schedulers:
 
     def look(self) -> None:
         """Take on those that came since."""
+        if all(isinstance(one.scheduler, Unmoved) for one in self._trainer.lr_scheduler_configs):
+            return
         self._pairs = self._found()
         if self._pilot is not None and self._pairs:
             for scheduler in self.own:

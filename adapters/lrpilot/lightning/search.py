@@ -44,26 +44,38 @@ class SearchInFit(OwnWeights):
         self._overlay = Overlay()
         self._patience = Patience(callbacks_named(trainer, "EarlyStopping"))
         self._bar: BarText | None = None
+        self._serving = True  # whether the last batch was looked at
         self._probing = False  # whether the last step was a program's
         self._generators: dict[str, Any] | None = None  # at the last step boundary
         self._begun = False  # whether a batch of the next step was trained on
 
     def batch_starts(self, batch: Any) -> None:
         """Have it hold what is to be trained on."""
+        self._begun = True
+        before, self._serving = self._serving, self._pilot.serves
+        if before or self._serving:
+            self._serve(batch)
+
+    def _serve(self, batch: Any) -> None:
         self._overlay.lift()
         self.go_on()
         served = self._pilot.serve(batch)
         if served is not batch:
             self._overlay.lay(batch, served)
-        self._begun, self._generators = True, None
+        self._generators = None
         if self._pilot.searching:
             self._patience.hold()
             if self._bar is None:
                 bar = getattr(self._trainer, "progress_bar_callback", None)
                 self._bar = BarText(bar, self._shown)
 
-    def batch_ended(self) -> None:
-        """Mark the step; to be called before the pilot hears of it."""
+    def batch_ended(self, *, stepped: bool) -> None:
+        """Mark the step, if one was made; to be called before the pilot hears of it."""
+        self._begun = not stepped
+        if self._serving or self._probing:
+            self._mark()
+
+    def _mark(self) -> None:
         self.go_on()  # a callback before ours may have saved a checkpoint
         probing = self._pilot.searching
         if (probing or self._probing) and not getattr(self._trainer, "barebones", False):
@@ -71,7 +83,6 @@ class SearchInFit(OwnWeights):
         if self._probing and not probing:
             self._patience.release()
         self._probing = probing
-        self._begun = not self._steps.stepped
 
     def boundary(self) -> None:
         """The pilot has heard of it."""

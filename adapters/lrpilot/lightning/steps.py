@@ -1,6 +1,5 @@
 """Which batches made an optimizer step, and what it lost."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -32,14 +31,15 @@ class Steps:
         self._before = trainer.global_step
         self._moved = False
         self._last: Any = None  # that was logged
-        # One that is stepped around Lightning's wrapper is not in `global_step`; one that a scaler
-        # skipped is there alone, and counts, as it does for schedulers.
+        # In manual optimization, one that is stepped around Lightning's wrapper is not in
+        # `global_step`; one that a scaler skipped is there alone, and counts, as for schedulers.
         saw = untraced(self._saw)
-        self._hooks = [one.register_step_post_hook(saw) for one in trainer.optimizers]
+        stepping = trainer.optimizers if self._manual else ()
+        self._hooks = [one.register_step_post_hook(saw) for one in stepping]
 
     @property
     def stepped(self) -> bool:
-        """Whether a step was made since the last `take`."""
+        """Whether a step was made since the last `ended`."""
         return self._moved or bool(self._trainer.global_step != self._before)
 
     @property
@@ -52,14 +52,16 @@ class Steps:
         """What was logged so far, as the mean of an epoch, is no step's loss."""
         self._last = self._named.value(self._trainer.callback_metrics, quiet=True)
 
-    def add(self, outputs: Tensor | Mapping[str, Any] | None) -> None:
-        """A batch is over, with these outputs of `training_step`."""
+    def ended(self, outputs: Tensor | dict[str, Any] | None) -> bool:
+        """A batch is over, with these outputs of `training_step`; did it make a step?"""
         if not self._named.given:
             self._window.add(outputs)
+        before, self._before = self._before, self._trainer.global_step
+        moved, self._moved = self._moved, False
+        return moved or bool(self._before != before)
 
     def take(self) -> Any:
         """The loss of the step that was just made; None where none is known."""
-        self._before, self._moved = self._trainer.global_step, False
         loss = self._window.take(self._trainer.accumulate_grad_batches)
         # Asked for once per step: those on the progress bar are read from the device each time.
         if self._named.given:

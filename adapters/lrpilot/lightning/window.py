@@ -1,6 +1,5 @@
 """The loss of an optimizer step, from what Lightning hands out per micro-batch."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,9 +12,9 @@ class WindowLoss:
         self._sum: Any = None
         self._count = 0
 
-    def add(self, outputs: Tensor | Mapping[str, Any] | None) -> None:
+    def add(self, outputs: Tensor | dict[str, Any] | None) -> None:
         """Take one micro-batch's outputs; one that was skipped has no loss."""
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if loss is None:
             return
         self._sum = loss if self._sum is None else self._sum + loss
