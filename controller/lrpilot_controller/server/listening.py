@@ -33,6 +33,8 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
     ("grpc.http2.max_ping_strikes", 3),
+    # Messages are small: what a line could carry is not worth a ping that a trainer must answer.
+    ("grpc.http2.bdp_probe", 0),
     # A connection that says nothing, or carries no call, is let go.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 60_000),
