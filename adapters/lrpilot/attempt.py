@@ -1,12 +1,13 @@
 """One attempt of a run in this process: its beginning, its state, its end."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from lrpilot import checkpoint
+from lrpilot import checkpoint, unclosed
 from lrpilot.control import Control
 from lrpilot.line import Line
 from lrpilot.lockstep import Lockstep
@@ -83,6 +84,11 @@ class Attempt(Parts):
         """Call `release` at the end."""
         self._release = release
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
     def close(self, reason: str = "finished") -> None:
         """Deliver what is left and say goodbye; may wait for two seconds. Safe to call again."""
         if self._closed:
@@ -106,8 +112,19 @@ class Attempt(Parts):
                 reason = "stopped" if stopped else reason
                 line.goodbye(reason, self._rates.step)
         self._trainer.detach()
+        unclosed.forget(self)
         if self._transport is not None:
             self._transport.close()
+
+    def __del__(self) -> None:
+        """Nobody closed it, and nobody can any more; this is in whatever thread collects."""
+        transport, closed = self.__dict__.get("_transport"), self.__dict__.get("_closed", True)
+        if transport is None or closed:
+            return
+        with contextlib.suppress(Exception):  # such as of an interpreter that is ending
+            if self._line is not None and self._opened and self._lockstep is None:
+                self._line.goodbye("dropped", self._rates.step)
+            unclosed.end_soon(transport)
 
     def __enter__(self) -> Self:
         return self
@@ -194,6 +211,7 @@ class Attempt(Parts):
 
     def _open(self, line: Line) -> None:
         self._opened = True
+        unclosed.remember(self)
         assert self._control is not None
         replay = self._control.replay
         if replay.batch_size is not None:

@@ -1,6 +1,5 @@
 """`attach`, put off until there is a loss: what a `PilotLR` has in this process alone."""
 
-import atexit
 import sys
 import weakref
 from collections.abc import Sequence
@@ -137,8 +136,7 @@ class LateAttach:
             pilot.load_state_dict(self._loaded)
         self.pilot = pilot
         self._goodbye = weakref.finalize(self._owner(), _leave, pilot)
-        self._goodbye.atexit = False  # which may come after the transports' own end
-        atexit.register(self._goodbye)
+        self._goodbye.atexit = False  # the process's end is seen to elsewhere
         return pilot
 
     def observe(self, loss: Any) -> None:
@@ -185,7 +183,6 @@ class LateAttach:
     def close(self) -> None:
         """Say goodbye and let go of optimizer and schedulers; the pilot can still be asked."""
         if self.pilot is not None:
-            atexit.unregister(self._goodbye)
             self._goodbye.detach()
             self.pilot.close()
 

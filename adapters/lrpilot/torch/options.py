@@ -30,6 +30,7 @@ from lrpilot.torch.ranks import (
     ranks_of_group,
     why_apart,
 )
+from lrpilot.torch.single import end_earlier, own
 from lrpilot.torch.slots import Slots
 from lrpilot.torch.state import Stateful
 from lrpilot.torch.trainer import TorchTrainer
@@ -130,6 +131,8 @@ class Options:
         info = self._info(
             world, fingerprint(optimizer, model), observe=not controls, scheduled=bool(schedulers)
         )
+        if controls:
+            end_earlier(optimizers_of(optimizer))
         trainer = TorchTrainer(
             optimizer,
             model,
@@ -148,7 +151,7 @@ class Options:
         losses = TorchLosses() if rank == 0 else Unread()
         if ranks is not None and self.loss_of == "mean":
             losses = MeanLosses()
-        return make(
+        pilot = make(
             trainer,
             transport,
             info,
@@ -159,6 +162,9 @@ class Options:
             ranks=ranks,
             target=None if self.logger is None or rank > 0 else target_of(self.logger),
         )
+        if controls:
+            own(optimizers_of(optimizer), pilot)
+        return pilot
 
     def check(
         self,
