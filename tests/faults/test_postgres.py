@@ -11,8 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from lrpilot_controller.core.events import Answered, Thinned
+from lrpilot_controller.core.events import Answered
 from lrpilot_controller.core.model import SignalKind
+from lrpilot_controller.core.telemetry import Thinned
 from lrpilot_controller.journal import SqlJournal
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.interventions import interventions_study

@@ -7,6 +7,9 @@ from lrpilot_controller.core.plans import Plan, Program
 from lrpilot_controller.core.settings import Reactions
 from lrpilot_controller.core.state import Stateful
 
+OVERWRITTEN = 0.1
+"""Share by which an LR is above what a decision set for that step: somebody else wrote it."""
+
 
 @dataclass(slots=True)
 class RunView(Stateful):
@@ -56,6 +59,10 @@ class RunView(Stateful):
     tuned: bool = False
     earned: dict[str, float] = field(default_factory=dict)
     reactions: Reactions = field(default_factory=Reactions)
+
+    def see_overwritten(self, lr: float) -> None:
+        """See whether the training code wrote over `lr`, which a decision set for this step."""
+        self.overwritten = self.overwritten + 1 if self.lr > (1 + OVERWRITTEN) * lr else 0
 
     @property
     def time_scale(self) -> int:

@@ -1,6 +1,5 @@
 """A run's own training, watched: signals, what was done about them, and what came of it."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -34,9 +33,6 @@ from lrpilot_controller.core.view import RunView
 
 MakeDetectors = Callable[[int | None, int | None], Detectors]
 """Makes detectors of a run's length and its steps per epoch, where they are known."""
-
-OVERWRITTEN = 0.1
-"""Share by which an LR is above what a decision set for that step: somebody else wrote it."""
 
 
 class Watch(Stateful):
@@ -78,9 +74,7 @@ class Watch(Stateful):
         self._make_detectors = make_detectors
         self._detectors = self._begin_detectors()
         self._keeping = Keeping(view)
-        self._probation = None
-        self._set = None
-        self.wanted = None
+        self._probation = self._set = self.wanted = None
         self._forget()
 
     def _begin_detectors(self) -> Detectors:
@@ -98,8 +92,9 @@ class Watch(Stateful):
     def trained(self, step: int, loss: float, out: list[Output]) -> None:
         """Take a train loss."""
         view = self._view
-        if self._set is not None:
-            self._see_lr(step, *self._set)
+        if self._set is not None and step >= self._set[0]:
+            view.see_overwritten(self._set[1])
+            self._set = None
         if signals := self._detectors.update(step, loss, None, view.lr):
             self._judge(signals, out)
         if self._probation and (outcome := self._probation.update(loss)):
@@ -111,25 +106,14 @@ class Watch(Stateful):
         if view.in_flight is not None:
             return
         if self._keeping.waits:
-            self._keeping.update(step, self._worthy(loss), out)
+            self._keeping.update(step, self._detectors.worthy(loss), out)
         if self._unresolved is not None:
-            self._look_again(step, self._healthy(loss), out)
+            self._look_again(step, self._detectors.healthy_at(loss), out)
         if self._on_trial is not None and step >= self._on_trial:
             self._see_gain(step, out)
         if self._postponed is not None and not self._detectors.spiking:
             late, self._postponed = self._postponed, None
             self._answer(replace(late, step=step), out)
-
-    def _healthy(self, loss: float) -> bool:
-        """Whether all is well at this loss. The level does not see one that is no number: it would
-        prove a state of NaN."""
-        return math.isfinite(loss) and self._detectors.healthy
-
-    def _worthy(self, loss: float) -> bool:
-        """Whether the state is worth going back to: not above the start, nor after a jump that is
-        not made good, while the first steps are judged."""
-        seen = self._detectors
-        return self._healthy(loss) and not seen.doubtful and (seen.gained or not seen.watching)
 
     def kept(self, event: SnapshotTaken, *, proven: bool) -> None:
         """The trainer holds a snapshot of the state that training is in."""
@@ -250,13 +234,6 @@ class Watch(Stateful):
         if proposal is not None:
             self._desk.decide(view, proposal, out)
 
-    def _see_lr(self, step: int, first: int, lr: float) -> None:
-        """Whether the training code wrote over an LR that a decision had set."""
-        if step >= first:
-            view = self._view
-            view.overwritten = view.overwritten + 1 if view.lr > (1 + OVERWRITTEN) * lr else 0
-            self._set = None
-
     def _look_again(self, step: int, healthy: bool, out: list[Output]) -> None:
         """A blow-up that a cut was to end, or that came too soon after one: is it over?"""
         assert self._unresolved is not None
@@ -289,7 +266,7 @@ class Watch(Stateful):
 
     def _applied(self, decision: Decision, receipt: Receipt) -> None:
         view = self._view
-        level, unit = self._detectors.level, self._unit()
+        level, unit = self._detectors.level, self._detectors.unit
         view.branch = receipt.branch_after
         view.last_change_step = receipt.applied_step
         if receipt.lrs_after:
@@ -318,13 +295,6 @@ class Watch(Stateful):
                 self._on_trial = receipt.applied_step + view.time_scale
             if (then := self._keeping.restored(decision, receipt)) is not None:
                 self._detectors.load_state_dict(then)
-                level, unit = self._detectors.level, self._unit()
+                level, unit = self._detectors.level, self._detectors.unit
         if decision.plan is not None:
             self._probation = Probation(decision, length, level, unit)
-
-    def _unit(self) -> float | None:
-        """What makes a difference of losses relative: the range so far, or else the noise."""
-        seen = self._detectors
-        if seen.start is None or seen.best is None:
-            return None
-        return max(seen.start - seen.best, seen.noise or 0.0)

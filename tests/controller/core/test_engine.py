@@ -765,7 +765,10 @@ def test_garbage_neither_breaks_the_engine_nor_passes_the_bounds(
                 if decision.plan is None:
                     assert decision.factor == 1.0
                     continue
-                assert 1 / limits.max_factor <= decision.factor <= limits.max_factor
+                assert 0 <= decision.factor <= limits.max_factor
+                assert engine.view is not None
+                if engine.view.raised_from is None:  # else the limit counts from that LR
+                    assert decision.factor >= 1 / limits.max_factor
                 assert all(
                     math.isfinite(v) and v >= 0
                     for s in decision.plan.segments

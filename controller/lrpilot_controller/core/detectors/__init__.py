@@ -4,6 +4,7 @@ A detector is one file with one class that has the shape of `base.Detector`, and
 entry-point group `lrpilot.detectors`.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -107,6 +108,23 @@ class Detectors:
     def healthy(self) -> bool:
         """Whether the level is within the best one plus .15 of the range (or 1.5 noise sd)."""
         return self._divergence.healthy
+
+    def healthy_at(self, loss: float) -> bool:
+        """Whether all is well at this loss. The level does not see one that is no number: it would
+        prove a state of NaN."""
+        return math.isfinite(loss) and self.healthy
+
+    def worthy(self, loss: float) -> bool:
+        """Whether the state is worth going back to: not above the start, nor after a jump that is
+        not made good, while the first steps are judged."""
+        return self.healthy_at(loss) and not self.doubtful and (self.gained or not self.watching)
+
+    @property
+    def unit(self) -> float | None:
+        """What makes a difference of losses relative: the range so far, or else the noise."""
+        if self.start is None or self.best is None:
+            return None
+        return max(self.start - self.best, self.noise or 0.0)
 
     @property
     def watching(self) -> bool:
