@@ -57,7 +57,7 @@ def test_a_copy_made_under_load_takes_the_storages_place(daemon: Daemon, folder:
                 acked[0] = line.hear().acked_seq
     copying.join()
     assert done.is_set()
-    daemon.terminate(10)
+    daemon.terminate()
     for target, least in zip(copies, known, strict=True):
         assert least <= received(target) <= received(daemon.storage)
         assert stat.S_IMODE(target.stat().st_mode) == 0o700
@@ -84,7 +84,7 @@ def storage(daemon: Daemon) -> Path:
     with session(daemon.address, hello(RUN, "a")) as line:
         line.say(telemetry(1, [1.0] * 10))
         until(lambda: line.hear().acked_seq == 10)
-    daemon.terminate(10)
+    daemon.terminate()
     return daemon.storage
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lrpilot_proto import rendezvous
 from lrpilot_proto.v1 import session_pb2, session_pb2_grpc
-from support.daemon import Daemon, environment, script, until
+from support.daemon import ENOUGH_S, Daemon, environment, script, until
 from support.training import attach, job, train
 
 
@@ -68,7 +68,7 @@ def test_two_scripts_share_one_daemon(folder: Path) -> None:
         steps = [int(trainer.stdout.readline()) for trainer in trainers if trainer.stdout]
         pids = set(map(int, re.findall(r"listening on .* pid (\d+)", daemon.log)))
         for trainer in trainers:
-            trainer.communicate(timeout=30)  # closes stdin: the script ends
+            trainer.communicate(timeout=100)  # closes stdin: the script ends
             assert trainer.returncode == 0
         assert len(pids) == 1, daemon.log
         assert {int((storage / "daemon.lock").read_text())} == pids
@@ -99,7 +99,7 @@ def test_a_daemon_ends_after_its_linger(daemon: Daemon) -> None:
         train(one, pilot, range(100), pause_s=0.01)  # twice its linger, in a session
         assert pilot.summary().connected
     assert daemon.process is not None
-    assert daemon.process.wait(30) == 0
+    assert daemon.process.wait(ENOUGH_S) == 0
     assert not daemon.socket.exists()
     assert daemon.story("run")["telemetry"]["received"] == 100
     assert "no session left" in daemon.log
@@ -114,7 +114,7 @@ def test_a_daemon_that_stops_leaves_no_call_behind(daemon: Daemon) -> None:
         said: queue.SimpleQueue[session_pb2.TrainerMessage | None] = queue.SimpleQueue()
         call = stub.Session(iter(said.get, None), wait_for_ready=True)
         time.sleep(0.5)  # so that it is there
-        assert daemon.terminate(10.0) == 0
+        assert daemon.terminate() == 0
         assert "the daemon is stopping" in call.details()
         said.put(None)
     assert "Traceback" not in daemon.log

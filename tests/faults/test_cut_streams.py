@@ -44,5 +44,5 @@ def test_a_trainer_that_dies_right_after_its_hello_leaves_the_name_free(daemon: 
             line.hang_up()
             return line.refusal()[0] == "OK"
 
-    until(free, timeout_s=10)
+    until(free)
     assert "Traceback" not in daemon.log, daemon.log

@@ -36,7 +36,7 @@ def journal_files(daemon: Daemon) -> dict[str, bytes]:
 def settled(daemon: Daemon) -> Path:
     """The journal as one file."""
     daemon.start()
-    daemon.terminate(10)
+    daemon.terminate()
     return daemon.storage / "journal.db"
 
 

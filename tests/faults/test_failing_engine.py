@@ -106,12 +106,12 @@ def test_a_daemon_that_is_started_anew_tries_again(
     with session(daemon.address, greeting) as line:
         line.say(telemetry(1, [1.0] * 20))
         assert line.refusal()[0] == "FAILED_PRECONDITION"
-    assert daemon.terminate(20) == 0
+    assert daemon.terminate() == 0
     daemon.start()
     with pytest.raises(Exception, match="failed on this run"):  # noqa: SIM117
         with session(daemon.address, greeting):
             pass
-    assert daemon.terminate(20) == 0
+    assert daemon.terminate() == 0
     guest("return ()")  # a version in which it is repaired
     daemon.start()
     with session(

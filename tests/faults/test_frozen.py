@@ -1,4 +1,4 @@
-"""The daemon or the trainer stands still for ten seconds, and then goes on."""
+"""The daemon or the trainer stands still for longer than it is waited for, and then goes on."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from support.faults.books import check_run
 from support.faults.daemon import FaultyDaemon
 from support.training import attach, job, rollbacks, train, train_until
 
-FROZEN_S = 10.0
+FROZEN_S = 5.0
 
 
 @pytest.mark.slow
@@ -28,13 +28,11 @@ def test_a_daemon(faulty: FaultyDaemon, caplog: pytest.LogCaptureFixture) -> Non
         train_until(one, pilot, lambda: pilot.summary().connected)
         train(one, pilot, range(60), pause_s=0.001)
         faulty.freeze()
-        end, made = time.monotonic() + FROZEN_S, pilot.step_count
-        while time.monotonic() < end:
-            train(one, pilot, range(10), pause_s=0.002)
-            if time.monotonic() > end - 1:
-                one.spoil()
+        train_until(one, pilot, lambda: not pilot.summary().connected, pause_s=0.002)
+        train(one, pilot, range(1000), pause_s=0.002)  # which goes on
+        one.spoil()
+        train(one, pilot, range(100), pause_s=0.002)
         assert not pilot.summary().connected
-        assert pilot.step_count - made > 1000, "training went on"
         assert rollbacks(pilot) == 0
         faulty.thaw()
         train_until(one, pilot, lambda: rollbacks(pilot) == 1, pause_s=0.002)
@@ -51,7 +49,7 @@ def test_a_trainer(faulty: FaultyDaemon) -> None:
     faulty.start()
     trainer = script("searching.py", faulty.address, "run", stdout=subprocess.PIPE)
     try:
-        until(lambda: faulty.storage.exists() and len(faulty.seqs("run")) > 20, timeout_s=60)
+        until(lambda: faulty.storage.exists() and len(faulty.seqs("run")) > 20)
         trainer.send_signal(signal.SIGSTOP)
         time.sleep(FROZEN_S)
         trainer.send_signal(signal.SIGCONT)

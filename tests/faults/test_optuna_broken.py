@@ -132,7 +132,7 @@ def test_trials_that_cannot_be_written(
         assert words in tuning.log
         if breaking is not of_another_version:
             assert "!! reviews" in cli("doctor", "--storage", tuning.storage).stdout
-    until(lambda: trials(tuning, DURING) == len(cuts(tuning, DURING)), 60.0, "the review")
+    until(lambda: trials(tuning, DURING) == len(cuts(tuning, DURING)), what="the review")
     assert trials(tuning, PAST) == len(cuts(tuning, PAST))
     for words in TOLD:
         assert tuning.log.count(words) <= 1, "each part tells once"
@@ -145,7 +145,7 @@ def test_a_disk_that_is_full(tuning: FaultyDaemon) -> None:
     tuning.start()
     rescued(tuning, PAST)
     until(lambda: trials(tuning, PAST) >= 1)
-    tuning.terminate(10)
+    tuning.terminate()
     with small_disk(tuning.folder / "disk", kib=2048) as disk:
         # Only the trials: the journal's own disk is in order.
         file = tuning.storage / "optuna.db"
@@ -157,7 +157,7 @@ def test_a_disk_that_is_full(tuning: FaultyDaemon) -> None:
         until(lambda: "not being copied" in tuning.log, what="the fault in the log")
         assert "and the disk" in told(tuning)[0], "where to look"
         (disk / "ballast").unlink()
-        until(lambda: trials(tuning, DURING) == len(cuts(tuning, DURING)), 60.0, "the review")
+        until(lambda: trials(tuning, DURING) == len(cuts(tuning, DURING)), what="the review")
         assert tuning.log.count("not being copied") == 1
         tuning.kill()
 

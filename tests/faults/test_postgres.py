@@ -18,7 +18,7 @@ from lrpilot_controller.journal import SqlJournal
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.interventions import interventions_study
 from lrpilot_controller.tuning.reading import TrialReader
-from support.daemon import Daemon, cli, environment, until
+from support.daemon import ENOUGH_S, Daemon, cli, environment, until
 from support.faults.books import check_run
 from support.faults.daemon import FaultyDaemon
 from support.peer import Line, hello, telemetry
@@ -159,7 +159,7 @@ def test_a_daemon_that_nobody_needs_ends_too_when_another_takes_over(
     with contextlib.closing(SqlJournal.open(stored.database)):
         stored.thaw()
         assert stored.process is not None
-        assert stored.process.wait(30) == 1
+        assert stored.process.wait(ENOUGH_S) == 1
     assert stored.log.count("held by another daemon now") == 1
 
 
@@ -254,7 +254,7 @@ def test_one_daemon_has_it_and_all_commands_read_it(stored: FaultyDaemon, folder
     said = [second.stderr, stored.log]
     for alive in (True, False):
         if not alive:
-            assert stored.terminate(10) == 0
+            assert stored.terminate() == 0
         shown = cli("show", "run", *where, "--json", env=env)
         assert json.loads(shown.stdout)["state"] == "finished"
         review = cli("review", "run", *where, "--no-serve", env=env)
@@ -280,7 +280,7 @@ def test_the_password_is_in_no_file_and_no_childs_arguments(
     with attach(one, stored.address, "run") as pilot:
         train_until(one, pilot, lambda: rollbacks(pilot) > 0, pause_s=0.002)
         assert not [line for line in _arguments_of_others(stored) if SECRET in line]
-    stored.terminate(10)
+    stored.terminate()
     for path in folder.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path

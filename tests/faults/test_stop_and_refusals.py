@@ -9,20 +9,20 @@ import pytest
 
 from lrpilot_controller.journal import RunKey, SqlJournal
 from support.access import SecureDaemon
-from support.daemon import PROJECT, Daemon, cli, until
+from support.daemon import ENOUGH_S, PROJECT, Daemon, cli, until
 from support.faults.daemon import FaultyDaemon
 from support.peer import hello, session, telemetry
 from support.training import attach, job, train, train_until
 
 
 def test_sigterm_with_sessions_open(daemon: Daemon) -> None:
-    """It ends within 5 s; the trainers go on, and the next daemon hears the rest."""
+    """It ends though they stay open; trainers go on, and the next daemon hears the rest."""
     daemon.start()
     jobs = [job(seed=k) for k in range(3)]
     pilots = [attach(one, daemon.address, f"run {k}") for k, one in enumerate(jobs)]
     for one, pilot in zip(jobs, pilots, strict=True):
         train_until(one, pilot, lambda pilot=pilot: pilot.summary().connected)
-    assert daemon.terminate(5) == 0
+    assert daemon.terminate() == 0
     assert not daemon.socket.exists()
     for one, pilot in zip(jobs, pilots, strict=True):
         train(one, pilot, range(50))
@@ -50,7 +50,7 @@ def test_a_daemon_with_a_slow_disk_keeps_the_state_of_each_run_before_it_ends(
             line.say(telemetry(1, [1.0] * 2000))
             line.hear_ack(2000)
         faulty.suffer(slow=1.2)  # longer than a call is given to end
-        assert faulty.terminate(20) == 0
+        assert faulty.terminate() == 0
     with faulty.journal() as journal:
         kept = [run for run in runs if journal.checkpoint(RunKey(PROJECT, run)) is not None]
     assert kept == runs
@@ -64,7 +64,7 @@ def test_a_daemon_whose_journal_another_one_has_opened_says_so_and_ends(daemon: 
         line.hear_ack(10)
         SqlJournal.open(daemon.storage / "journal.db").close()
         assert daemon.process is not None
-        assert daemon.process.wait(30) == 1
+        assert daemon.process.wait(ENOUGH_S) == 1
     (why,) = (text for text in daemon.log.splitlines() if " ERROR " in text)
     assert "stopping: another daemon has opened the journal" in why
     assert "Traceback" not in daemon.log, daemon.log
@@ -80,7 +80,7 @@ def test_a_stopped_daemon_says_that_its_runs_are_lost(daemon: Daemon) -> None:
     one = job()
     with attach(one, daemon.address, "run") as pilot:
         train_until(one, pilot, lambda: pilot.summary().connected)
-        assert daemon.terminate(5) == 0
+        assert daemon.terminate() == 0
         assert daemon.story("run")["state"] == "lost"
 
 

@@ -100,7 +100,7 @@ def test_the_next_attempt_goes_on_from_before_the_end_of_a_search(daemon: Daemon
     checkpoint = daemon.folder / "checkpoint.pt"
     trainer = script("searching.py", daemon.address, "run", checkpoint)
     try:
-        until(checkpoint.exists, timeout_s=60)
+        until(checkpoint.exists)
         until(lambda: len(daemon.seqs("run")) > 2 * load(checkpoint)["pilot"]["step"])
         assert daemon.story("run")["state"] == "searching"
     finally:

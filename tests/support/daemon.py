@@ -28,7 +28,11 @@ PROJECT = "default"
 COMMAND = (sys.executable, "-m", "lrpilot_controller")
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> None:
+ENOUGH_S = 120.0
+"""What never comes; far above what anything takes, also on a machine that is very busy."""
+
+
+def until(condition: Callable[[], Any], timeout_s: float = ENOUGH_S, what: str = "") -> None:
     """Wait for a condition, or fail."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -39,7 +43,7 @@ def until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "")
 def cli(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run one `lrpilot` command to its end."""
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=ENOUGH_S, **options)
 
 
 class Daemon:
@@ -50,8 +54,7 @@ class Daemon:
         nursery: forks each life, of `scripts/plain_daemon.py`; without one it is a fresh Python.
     """
 
-    program: tuple[str, ...] = ("-m", "lrpilot_controller")
-    first: tuple[str, ...] = ()  # its arguments before those of `lrpilot`
+    first: tuple[str, ...] = ()  # what a nursery's script is told before that
     doomed = False  # whether it may die before it listens
 
     def __init__(self, folder: Path, nursery: "Nursery | None" = None) -> None:
@@ -74,12 +77,11 @@ class Daemon:
         assert self.answers() or self.doomed, f"the daemon ended at once:\n{self.log}"
 
     def _launch(self, *arguments: str) -> "subprocess.Popen[bytes] | Child":
-        arguments = (*self.first, *arguments)
         if self.nursery is not None:
-            return self.nursery.start(self.log_file, *arguments, environment=self.environment)
-        command = [sys.executable, *self.program, *arguments]
+            forked = (*self.first, *arguments)
+            return self.nursery.start(self.log_file, *forked, environment=self.environment)
         with self.log_file.open("ab") as log:
-            return subprocess.Popen(command, stderr=log, env=self.environment)
+            return subprocess.Popen([*COMMAND, *arguments], stderr=log, env=self.environment)
 
     @property
     def place(self) -> str:
@@ -104,7 +106,7 @@ class Daemon:
             self.process.wait()
             self.process = None
 
-    def terminate(self, timeout_s: float) -> int:
+    def terminate(self, timeout_s: float = ENOUGH_S) -> int:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from support.daemon import script, until
+from support.daemon import ENOUGH_S, script, until
 
 
 class Nursery:
@@ -77,7 +77,7 @@ class Child:
                 self.returncode = self._nursery.ask(poll=self.pid)
             return self.returncode
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = ENOUGH_S) -> int:
         """Its exit status, once it has ended; fails where that takes longer, in seconds."""
         until(lambda: self.poll() is not None, timeout, f"the end of process {self.pid}")
         assert self.returncode is not None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import lrpilot
 from lrpilot.pilot import Pilot
+from support.daemon import ENOUGH_S
 
 GOOD_LR = 0.05
 FEATURES, ROWS, BATCH = 8, 256, 16
@@ -104,7 +105,7 @@ def train_until(
     condition: Callable[[], Any],
     *,
     pause_s: float = 0.001,
-    timeout_s: float = 30.0,
+    timeout_s: float = ENOUGH_S,
 ) -> int:
     """Train on until something happened; the steps that it took."""
     deadline = time.monotonic() + timeout_s

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from support.daemon import SCRIPTS, Daemon, until
+from support.daemon import Daemon, until
 from support.nursery import Nursery
 
 
@@ -21,9 +21,7 @@ class FaultyDaemon(Daemon):
         deaths: how often it was found dead of what the test asked for.
     """
 
-    program = (str(SCRIPTS / "faulty_daemon.py"),)
-
-    def __init__(self, folder: Path, nursery: Nursery | None = None) -> None:
+    def __init__(self, folder: Path, nursery: Nursery) -> None:
         super().__init__(folder, nursery)
         self._conditions = folder / "conditions.json"
         self.first = (str(self._conditions),)

@@ -23,7 +23,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-import lrpilot_controller.server.daemon  # noqa: F401  what it needs to serve, before it is forked
+import support.preloaded  # noqa: F401
 from lrpilot_controller import cli
 from lrpilot_controller.core.events import Decided, ProgramEnded, ReceiptArrived, SessionOpened
 from lrpilot_controller.core.telemetry import Samples
@@ -166,7 +166,3 @@ def main(conditions: str, *arguments: str) -> None:
     break_it(Conditions(Path(conditions)))
     sys.argv[1:] = arguments
     cli.main()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -2,7 +2,7 @@
 
 import sys
 
-import lrpilot_controller.server.daemon  # noqa: F401  what it needs, before it is forked
+import support.preloaded  # noqa: F401
 from lrpilot_controller import cli
 
 
