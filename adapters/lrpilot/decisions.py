@@ -20,7 +20,8 @@ class AppliedDecision:
 
     `status` is applied, expired, rejected or stale; `applied_step` the first step that ran under
     it; `lrs_before` and `lrs_after` were read back from the optimizer, one per param group.
-    `signal` names what triggered it, with its severity from 0 to 1; empty where nothing did.
+    `signal` names what triggered it, with its severity from 0 to 1 and the step at which it was
+    seen; empty where nothing did.
     """
 
     id: int
@@ -33,6 +34,7 @@ class AppliedDecision:
     detail: str = ""
     signal: str = ""
     severity: float = 0.0
+    signal_step: int = 0
 
 
 class Judge:
@@ -101,6 +103,7 @@ class Judge:
             detail=receipt.detail,
             signal=decision.signal.kind,
             severity=decision.signal.severity,
+            signal_step=decision.signal.step,
         )
         self.history.append(told)
         del self.history[:-HISTORY]

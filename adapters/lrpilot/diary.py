@@ -6,16 +6,19 @@ what it raises is said once, and ends the diary, never the run.
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lrpilot.decisions import AppliedDecision
+from lrpilot_proto.v1 import model_pb2
 
 log = logging.getLogger("lrpilot")
 
 # Steps between two looks at the LR: a curve on a screen has no more points.
 EVERY = 50
+REMEMBERED = 20
 
 Metrics = Mapping[str, float]
 # Metrics, the step that they are of, and words that go with them, empty where there are none.
@@ -78,10 +81,16 @@ class Diary:
     Args:
         target: where to.
         groups: the names of the param groups.
+        signals: what the daemon saw; emptied as it is written down.
     """
 
-    def __init__(self, target: Target, groups: Sequence[str]) -> None:
+    def __init__(
+        self, target: Target, groups: Sequence[str], signals: "deque[model_pb2.Signal]"
+    ) -> None:
         self._target = target
+        self._signals = signals
+        # In advise a decision follows long after its signal was told, and tells it again.
+        self._seen: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         several = len(groups) > 1
         self._names = [f"lrpilot/lr/{one}" if several else "lrpilot/lr" for one in groups]
         self._next = 0
@@ -89,7 +98,11 @@ class Diary:
         self._over = False
 
     def stepped(self, step: int, lrs: Sequence[float]) -> None:
-        """A step was made at these LRs; one in some tens is written down."""
+        """A step was made at these LRs; one in some tens is written down, and what was seen."""
+        while self._signals:
+            signal = self._signals.popleft()
+            self._seen.append((signal.kind, signal.step))
+            self._write({f"lrpilot/signal/{signal.kind}": signal.severity}, signal.step)
         if step >= self._next:
             self._next = step + max(self._target.every, 1)
             self._write(dict(zip(self._names, lrs, strict=False)), step)
@@ -104,7 +117,7 @@ class Diary:
             "lrpilot/decisions": self._decided,
             "lrpilot/rollbacks": self._rollbacks,
         }
-        if told.signal:
+        if told.signal and (told.signal, told.signal_step) not in self._seen:
             metrics[f"lrpilot/signal/{told.signal}"] = told.severity
         words = f"{told.id}. {told.action}: {told.reason}"
         self._write(metrics, told.applied_step, words)

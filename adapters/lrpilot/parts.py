@@ -79,7 +79,7 @@ class Parts:
         self._judge = Judge()
         self._diary: Diary | None = None
         if target is not None and self._line is not None:
-            self._diary = Diary(target, trainer.group_names)
+            self._diary = Diary(target, trainer.group_names, self._line.transport.signals)
             self._judge.on_answer = self._diary.answered
         self._snapshots: SnapshotKeeper | None = None
         self._control: Control | None = None

@@ -17,6 +17,7 @@ class Relay:
         self._agent = agent
         self._lockstep = lockstep
         self.inbox = lockstep.inbox
+        self.signals = agent.signals
         self.push = agent.push
         self.urgent = agent.urgent
         self.open = agent.open

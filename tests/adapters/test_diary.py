@@ -82,6 +82,24 @@ def test_a_function_is_told_of_lrs_and_of_decisions_with_their_signal(daemon: Fa
     assert (told.signal, told.severity) == ("divergence", 0.75)
 
 
+def test_a_signal_that_nothing_followed_from_is_told_at_its_step(daemon: FakeDaemon) -> None:
+    logged: Logged = []
+    daemon.see(model_pb2.Signal(kind="plateau", step=40, severity=0.3))
+    pilot = run(daemon, lambda metrics, step: logged.append((step, metrics)))
+    assert of("lrpilot/signal/plateau", logged) == [(40, pytest.approx(0.3))]
+    assert pilot.decisions[0].signal_step == SIGNAL.step
+
+
+def test_a_signal_whose_decision_comes_later_is_told_once(daemon: FakeDaemon) -> None:
+    """As in advise, where a person approves first."""
+    logged: Logged = []
+    daemon.see(SIGNAL)
+    daemon.see(model_pb2.Signal(kind="divergence", step=2, severity=0.75))
+    run(daemon, lambda metrics, step: logged.append((step, metrics)))
+    assert of("lrpilot/decisions", logged) == [(60, 1)]
+    assert [step for step, _ in of("lrpilot/signal/divergence", logged)] == [3, 2]
+
+
 def test_several_param_groups_have_a_curve_each(daemon: FakeDaemon) -> None:
     logged: Logged = []
     run(daemon, lambda metrics, step: logged.append((step, metrics)), groups=2)

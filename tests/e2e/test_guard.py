@@ -50,6 +50,28 @@ def test_one_nan_is_noted_and_nothing_changed(daemon: Daemon) -> None:
     assert "nothing changed" in decision["reason"]
 
 
+def test_each_signal_is_logged_once_whether_anything_follows_from_it(daemon: Daemon) -> None:
+    daemon.start()
+    for run, mode in (("observed", "observe"), ("guarded", "auto")):
+        logged: list[str] = []
+
+        def log(metrics: dict[str, float], _: int, logged: list[str] = logged) -> None:
+            logged += [name for name in metrics if "signal" in name]
+
+        one = job(50)
+        with attach(one, daemon.address, run, mode=mode, logger=log) as pilot:
+            train_until(one, pilot, lambda logged=logged: logged)
+            train(one, pilot, range(300), pause_s=0.002)
+
+            def all_logged(run: str = run, logged: list[str] = logged) -> bool:
+                seen = daemon.story(run)["signals"]
+                names = [f"lrpilot/signal/{signal['kind']}" for signal in seen]
+                return sorted(logged) == sorted(names)
+
+            train_until(one, pilot, all_logged)
+        assert (pilot.decisions == []) == (mode == "observe")
+
+
 def test_a_run_that_blows_up_is_rolled_back_and_cut_until_it_learns(daemon: Daemon) -> None:
     """A third; a tenth where that did not make it last longer. How often is a matter of when the
     daemon hears of it (`tests/controller/core/test_guard.py` has the rule)."""

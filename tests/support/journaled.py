@@ -17,7 +17,7 @@ from lrpilot_controller.core.events import (
     SessionLost,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt, Decision
+from lrpilot_controller.core.model import Attempt, Decision, Signal
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal import JournalWriter, Record, RunKey, SqlJournal
 from lrpilot_controller.server.live import LiveRun
@@ -32,6 +32,9 @@ class NoLink:
         pass
 
     def prove(self, snapshot: int) -> None:
+        pass
+
+    def see(self, signal: Signal) -> None:
         pass
 
     def end(self, error: LRPilotError) -> None:

@@ -13,7 +13,7 @@ from lrpilot_controller.core.events import SnapshotProven as Proven
 from lrpilot_controller.core.model import Attempt, DecisionStatus
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.server import convert
-from lrpilot_proto.v1 import session_pb2
+from lrpilot_proto.v1 import model_pb2, session_pb2
 
 
 class Loopback:
@@ -67,6 +67,11 @@ class Loopback:
             self._waiting.append(item)
         else:
             self._send(item)
+
+    @property
+    def signals(self) -> deque[model_pb2.Signal]:
+        """They are the engine's, which a test can ask."""
+        return deque()
 
     def urgent(self) -> None:
         """There is no delay to be cut."""

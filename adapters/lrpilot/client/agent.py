@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 from lrpilot.client import forks, notices
-from lrpilot.client.base import Item, Message, Status
+from lrpilot.client.base import MAX_SIGNALS, Item, Message, Status
 from lrpilot.client.bell import Bell
 from lrpilot.client.buffer import CAPACITY, Outbox
 from lrpilot.client.call import Ended, Ready
@@ -16,7 +16,7 @@ from lrpilot.client.discovery import Finder, Finding
 from lrpilot.client.session import Link
 from lrpilot.client.timing import Backoff
 from lrpilot_proto.access import Unreachable
-from lrpilot_proto.v1 import session_pb2
+from lrpilot_proto.v1 import model_pb2, session_pb2
 
 CONNECT_LIMIT_S = 3.0
 # A join waits this much longer than the agent's own deadline.
@@ -46,6 +46,7 @@ class Agent:
                 certificate that cannot be used.
         """
         self.inbox: deque[Message] = deque()
+        self.signals: deque[model_pb2.Signal] = deque(maxlen=MAX_SIGNALS)
         self._finder = Finder(address, token)
         self._outbox = Outbox(capacity)
         self._append = self._outbox.items.append
@@ -241,6 +242,7 @@ class Agent:
             self._bell,
             self._outbox,
             self.inbox,
+            self.signals,
             self._memory,
             on_welcome=self._voice.up,
             on_progress=lambda: self._backoff.progress(time.monotonic() - begun),

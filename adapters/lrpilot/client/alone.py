@@ -3,7 +3,7 @@
 from collections import deque
 
 from lrpilot.client.base import Item, Message, Status
-from lrpilot_proto.v1 import session_pb2
+from lrpilot_proto.v1 import model_pb2, session_pb2
 
 
 class Alone:
@@ -13,6 +13,7 @@ class Alone:
 
     def __init__(self) -> None:
         self.inbox: deque[Message] = deque(maxlen=0)
+        self.signals: deque[model_pb2.Signal] = deque(maxlen=0)
 
     def start(self) -> None:
         """There is nobody to look for."""

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
+MAX_SIGNALS = 100
+
 # seq (from 1, consecutive), kind (1 train, 2 validation), step, branch, program, loss, lrs
 Item = tuple[int, int, int, int, int, float, tuple[float, ...]]
 
@@ -61,6 +63,13 @@ class Transport(Protocol):
         """What the daemon said; the training thread calls `popleft` at a step boundary.
 
         Decisions are already de-duplicated by id, and those of an older daemon left out.
+        """
+
+    @property
+    def signals(self) -> "deque[model_pb2.Signal]":
+        """What the daemon's detectors saw, for whoever logs it; only the newest are kept.
+
+        Nobody is woken for one, and ranks do not share them.
         """
 
     def start(self) -> None:

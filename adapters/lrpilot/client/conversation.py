@@ -12,7 +12,7 @@ from lrpilot.client.buffer import ConfusedError, Outbox
 from lrpilot.client.call import Ended, Event, Received
 from lrpilot.client.session import Link
 from lrpilot.client.timing import Pace, Watchdog
-from lrpilot_proto.v1 import session_pb2
+from lrpilot_proto.v1 import model_pb2, session_pb2
 
 ACK_LIMIT_S = 3.0
 WELCOME_LIMIT_S = 5.0
@@ -67,6 +67,7 @@ class Conversation:
         bell: Bell,
         outbox: Outbox,
         inbox: "deque[Message]",
+        signals: "deque[model_pb2.Signal]",
         memory: Memory,
         on_welcome: Callable[[], None],
         on_progress: Callable[[], None],
@@ -76,6 +77,7 @@ class Conversation:
         self._bell = bell
         self._outbox = outbox
         self._inbox = inbox
+        self._signals = signals
         self._memory = memory
         self._on_welcome = on_welcome
         self._on_progress = on_progress
@@ -171,6 +173,8 @@ class Conversation:
             memory.last_decision = message.decision.id
             self._inbox.append(message.decision)
             self._on_news()
+        elif body == "signal":
+            self._signals.append(message.signal)
         elif body == "proven":
             self._inbox.append(message.proven)
             self._on_news()

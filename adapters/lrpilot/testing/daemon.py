@@ -34,6 +34,7 @@ class FakeDaemon:
         self.status = Status(connected=True, welcomed=True)
         self.waits: list[float] = []
         self.inbox: deque[Message] = deque()
+        self.signals: deque[model_pb2.Signal] = deque()
         self.items: list[Item] = []
         self.reports: list[session_pb2.Report] = []
         self.hello: session_pb2.Hello | None = None
@@ -89,6 +90,10 @@ class FakeDaemon:
     def prove(self, snapshot: int) -> None:
         """Let the daemon call a snapshot proven."""
         self.inbox.append(session_pb2.SnapshotProven(id=snapshot))
+
+    def see(self, signal: model_pb2.Signal) -> None:
+        """Let a detector of the daemon see something."""
+        self.signals.append(signal)
 
     @property
     def receipts(self) -> list[model_pb2.Receipt]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from typing import TypeGuard
 
 from lrpilot_controller.core.events import (
     Decided,
@@ -13,6 +14,7 @@ from lrpilot_controller.core.events import (
     Input,
     Noticed,
     Output,
+    SignalSeen,
     SnapshotProven,
 )
 from lrpilot_controller.core.model import DecisionStatus
@@ -112,12 +114,15 @@ class Ledger:
         if not outputs:
             return
         await self.append(run, outputs)
+        told = [output.decision.signal for output in outputs if _is_sent(output)]
         for output in outputs:
             run.made(output)
             if run.link is None:
                 continue
-            if isinstance(output, Decided) and output.decision.status is DecisionStatus.SENT:
+            if _is_sent(output):
                 run.link.decide(output.decision)
+            elif isinstance(output, SignalSeen) and output.signal not in told:
+                run.link.see(output.signal)
             elif isinstance(output, SnapshotProven):
                 run.link.prove(output.snapshot)
 
@@ -132,6 +137,10 @@ class Ledger:
                 listener(run.key, records)
             except Exception:  # what only looks on must not part an engine from its journal
                 log.exception("run %s: somebody who looks on failed", run.key)
+
+
+def _is_sent(output: Output) -> TypeGuard[Decided]:
+    return isinstance(output, Decided) and output.decision.status is DecisionStatus.SENT
 
 
 def _saved(key: RunKey, saving: "Future[None]") -> None:

@@ -17,7 +17,7 @@ from lrpilot_controller.core.events import (
     SaidGoodbye,
     SessionOpened,
 )
-from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, RunState
+from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, RunState, Signal
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.state import Stateful
 from lrpilot_controller.core.telemetry import Samples, Thinned
@@ -36,6 +36,9 @@ class Link(Protocol):
 
     def prove(self, snapshot: int) -> None:
         """Say that a snapshot is proven."""
+
+    def see(self, signal: Signal) -> None:
+        """Say what a detector saw."""
 
     def end(self, error: LRPilotError) -> None:
         """End the session with this error."""

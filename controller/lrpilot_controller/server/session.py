@@ -7,13 +7,14 @@ recorded. Messages of one session are handled in their order, one at a time.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from lrpilot_controller.core.model import Attempt, Decision
+from lrpilot_controller.core.model import Attempt, Decision, Signal
 from lrpilot_controller.errors import (
     InvalidTelemetry,
     LimitReached,
@@ -46,6 +47,8 @@ ACK_PATIENCE_S = 0.03
 FAREWELL_S = 0.5
 # What waits for a peer that does not read; with more, nothing is taken from it either.
 MAX_WAITING = 64
+# So many signals are told in so long; the journal has all of them.
+MAX_SIGNALS, SIGNALS_S = 20, 60.0
 LOOK_S = 0.05
 
 
@@ -145,6 +148,7 @@ class _Session:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._run: LiveRun | None = None
         self._told = 0  # the newest decision that the trainer was sent
+        self._seen: deque[float] = deque(maxlen=MAX_SIGNALS)  # when signals were sent
         self.name = "?"
 
     async def serve(self, requests: AsyncIterator[session_pb2.TrainerMessage]) -> None:
@@ -188,6 +192,13 @@ class _Session:
     def prove(self, snapshot: int) -> None:
         """Say that a snapshot is proven."""
         self._send(Message(proven=session_pb2.SnapshotProven(id=snapshot)))
+
+    def see(self, signal: Signal) -> None:
+        """Say what a detector saw; one that sees something everywhere is not listened to."""
+        now = time.monotonic()
+        if len(self._seen) < MAX_SIGNALS or now - self._seen[0] > SIGNALS_S:
+            self._seen.append(now)
+            self._send(Message(signal=convert.signal_to(signal)))
 
     def end(self, error: LRPilotError) -> None:
         """End the session with this error."""

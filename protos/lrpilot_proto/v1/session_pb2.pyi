@@ -28,7 +28,7 @@ class TrainerMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ...) -> None: ...
 
 class ControllerMessage(_message.Message):
-    __slots__ = ("generation", "acked_seq", "acked_report", "after_decision", "flush_ms", "welcome", "decision", "proven")
+    __slots__ = ("generation", "acked_seq", "acked_report", "after_decision", "flush_ms", "welcome", "decision", "proven", "signal")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
     ACKED_REPORT_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class ControllerMessage(_message.Message):
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     PROVEN_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
     generation: int
     acked_seq: int
     acked_report: int
@@ -45,7 +46,8 @@ class ControllerMessage(_message.Message):
     welcome: Welcome
     decision: _model_pb2.Decision
     proven: SnapshotProven
-    def __init__(self, generation: _Optional[int] = ..., acked_seq: _Optional[int] = ..., acked_report: _Optional[int] = ..., after_decision: _Optional[int] = ..., flush_ms: _Optional[int] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., proven: _Optional[_Union[SnapshotProven, _Mapping]] = ...) -> None: ...
+    signal: _model_pb2.Signal
+    def __init__(self, generation: _Optional[int] = ..., acked_seq: _Optional[int] = ..., acked_report: _Optional[int] = ..., after_decision: _Optional[int] = ..., flush_ms: _Optional[int] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., decision: _Optional[_Union[_model_pb2.Decision, _Mapping]] = ..., proven: _Optional[_Union[SnapshotProven, _Mapping]] = ..., signal: _Optional[_Union[_model_pb2.Signal, _Mapping]] = ...) -> None: ...
 
 class ParamGroup(_message.Message):
     __slots__ = ("name", "base_lr")

@@ -87,6 +87,8 @@ class Service(session_pb2_grpc.SessionServiceServicer):
         yield message(welcome=welcome)
         for number in script.decisions:
             yield message(decision=model_pb2.Decision(id=number))
+        for number in range(script.signals):
+            yield message(signal=model_pb2.Signal(kind="spike", step=number))
         if script.stale:
             stale = message(decision=model_pb2.Decision(id=1000))
             stale.generation -= 1
@@ -141,6 +143,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--listen", required=True)
     parser.add_argument("--generation", type=int, default=1)
     parser.add_argument("--decisions", type=int, nargs="*", default=[])
+    parser.add_argument("--signals", type=int, default=0)
     parser.add_argument("--refuse", help="a grpc status code")
     parser.add_argument("--flush-ms", type=int, default=0)
     parser.add_argument("--confuse", type=int, default=0, help="added to every acked_seq")

@@ -369,6 +369,20 @@ def test_a_wait_ends_with_the_word_that_it_was_for(
     assert not agent.wait(0.05)
 
 
+def test_what_detectors_saw_wakes_nobody_and_the_newest_is_kept(
+    daemon: Any, make_agent: MakeAgent, hello: MakeHello, until: Until
+) -> None:
+    daemon.boot("--signals", "250")
+    agent = make_agent(daemon.address)
+    agent.open(hello())
+    assert agent.wait(10)
+    agent.inbox.popleft()  # the welcome
+    assert not agent.wait(0.3)
+    until(lambda: len(agent.signals) == 100 and agent.signals[-1].step == 249)
+    assert agent.signals[0].step == 150
+    assert agent.status.connected
+
+
 def test_a_wait_ends_with_the_session(
     daemon: Any, make_agent: MakeAgent, hello: MakeHello, until: Until
 ) -> None:

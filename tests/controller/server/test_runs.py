@@ -34,6 +34,7 @@ from lrpilot_controller.core.model import (
     DecisionStatus,
     Mode,
     Receipt,
+    Signal,
 )
 from lrpilot_controller.core.settings import CoreSettings, Reaction, Reactions
 from lrpilot_controller.core.telemetry import Samples
@@ -81,6 +82,9 @@ class Link:
         self.decided.append(decision)
 
     def prove(self, snapshot: int) -> None:
+        pass
+
+    def see(self, signal: Signal) -> None:
         pass
 
     def end(self, error: LRPilotError) -> None:
