@@ -27,6 +27,7 @@ class Bell:
         self._ear: socket.socket | None = None
         self._mouth: socket.socket | None = None
         self._selector = Selector()
+        self._ear_alone = Selector()
         self._link: Link | None = None
         self._watched = READ
 
@@ -36,6 +37,7 @@ class Bell:
         for one in (self._ear, self._mouth):
             one.setblocking(False)
         self._selector.register(self._ear, READ)
+        self._ear_alone.register(self._ear, READ)
 
     def take_down(self) -> None:
         """It rings no more.
@@ -68,11 +70,16 @@ class Bell:
         if link is not None:
             self._selector.register(link, READ)
 
-    def pause(self, seconds: float) -> None:
-        """Send what is to be sent; wait for a wake-up or the time, never beyond the deadline."""
+    def pause(self, seconds: float, *, listening: bool = True) -> None:
+        """Send what is to be sent; wait for a wake-up or the time, never beyond the deadline.
+
+        Args:
+            seconds: the time.
+            listening: whether what the daemon says is a wake-up, too; else it is read later.
+        """
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - time.monotonic())
-        link = self._link
+        link, selector = self._link, self._selector
         if link is not None:
             link.flush()
             if link.over:
@@ -83,7 +90,9 @@ class Bell:
                 self._watched = wanted
             if link.unread:
                 seconds = 0.0
-        self._selector.select(max(0.0, seconds))
+            if not (listening or link.unwritten):
+                selector = self._ear_alone
+        selector.select(max(0.0, seconds))
         assert self._ear is not None
         with contextlib.suppress(BlockingIOError):
             self._ear.recv(4096)

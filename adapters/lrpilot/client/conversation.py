@@ -18,6 +18,8 @@ ACK_LIMIT_S = 3.0
 WELCOME_LIMIT_S = 5.0
 IDLE_S = 0.25
 GOODBYE_S = 0.25
+# A flush is answered by several messages; read together, they wake the agent once.
+GATHER_S = 0.03
 MAX_INBOX = 1000
 
 PERMANENT = frozenset(
@@ -108,14 +110,16 @@ class Conversation:
                 self._link.finish()
                 return End.REOPEN, ""
             now = time.monotonic()
-            if self._memory.connected:
-                self._flush_if_due(now)
+            calm = self._memory.connected and self._flush_if_due(now)
             if self._acks.expired(now):
                 return End.LOST, f"no acknowledgement for {ACK_LIMIT_S:g} s"
             if self._welcome.expired(now):
                 old = "" if self._stale is None else f", only words of generation {self._stale}"
                 return End.LOST, f"no welcome for {WELCOME_LIMIT_S:g} s{old}"
-            self._bell.pause(self._until_next(now))
+            if calm:
+                self._bell.pause(GATHER_S, listening=False)
+            else:
+                self._bell.pause(self._until_next(now))
 
     def _complete(self, hello: session_pb2.Hello) -> None:
         """Add to the hello what only the agent knows."""
@@ -196,16 +200,20 @@ class Conversation:
         self._on_news()
         self._on_welcome()
 
-    def _flush_if_due(self, now: float) -> None:
-        if self._pace.due(now, self._hurried()) > 0:
-            return
+    def _flush_if_due(self, now: float) -> bool:
+        """Send what there is once it is time; returns whether the answer may wait a little."""
+        hurried, sent = self._hurried(), False
+        if self._pace.due(now, hurried) > 0:
+            return False
         self._bell.urgent = False
         while (message := self._outbox.take()) is not None:
             self._link.send(message)
+            sent = True
         self._rest_waits = self._outbox.blocked
         self._pace.flushed(now)
         if self._outbox.awaiting:
             self._acks.expect(now)
+        return sent and not hurried and not self._rest_waits
 
     def _until_next(self, now: float) -> float:
         if not self._memory.connected:
