@@ -14,7 +14,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,13 +45,13 @@ def main() -> dict[str, Any]:
     logging.getLogger("lrpilot").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="lrp") as folder:
         daemon = FaultyDaemon(Path(folder))
-        with pinned(1):
-            daemon.start()
-        try:
-            with broken_line(daemon.address, daemon.folder) as line, pinned(0):
+        with ExitStack() as held:
+            held.callback(daemon.kill)
+            with pinned(1):  # the line is a process, too, and no part of what a loop pays for
+                daemon.start()
+                line = held.enter_context(broken_line(daemon.address, daemon.folder))
+            with pinned(0):
                 rows = measure(line.address, faults_of(daemon, line))
-        finally:
-            daemon.kill()
     table(
         f"time of a guarded loop during a fault against without ({PAIRS} pairs)",
         ("fault", "difference %", "95 % low", "high", "threads % of a core", "without"),
