@@ -1,13 +1,16 @@
 """What a run's page in the dashboard costs: its size, reading it from the journal, writing it.
 
-Also what study data a project has once 500 of its runs had a decision each.
+Also what study data a project has once 500 of its runs had a decision each, and how long `lrpilot
+review` takes to find its links among the pages of 2,000 runs.
 """
 
 import json
 import math
 import random
+import sqlite3
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +33,18 @@ from lrpilot_controller.core.model import (
 )
 from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.journal import RunKey, SqlJournal
+from lrpilot_controller.tuning.dashboard import Review
 from lrpilot_controller.tuning.pages import page_of, show
 from lrpilot_controller.tuning.places import place_of
 from lrpilot_controller.tuning.recorder import reconcile
-from lrpilot_controller.tuning.studies import our_studies
 from lrpilot_controller.tuning.trials import TrialBook
+from support.studies import our_studies
 
 SAMPLES = (10_000, 100_000, 1_000_000)
 BATCH = 1000
 WRITES = 9
 RUNS = 500
+PAGES = 2000
 
 
 def main() -> dict[str, Any]:
@@ -54,7 +59,9 @@ def main() -> dict[str, Any]:
     )
     study = _study()
     print(f"{RUNS} runs with a decision each: {study}")
-    return save("review", {"pages": rows, "study": study})
+    links = _links()
+    print(f"links among {PAGES} pages: {links}")
+    return save("review", {"pages": rows, "study": study, "links": links})
 
 
 def _page(samples: int) -> dict[str, Any]:
@@ -99,6 +106,39 @@ def _study() -> dict[str, Any]:
         "most_notes": max(notes),
         "ms_per_run": round(1000 * seconds / RUNS, 1),
     }
+
+
+def _links() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="lrp") as folder:
+        journal = SqlJournal.open(Path(folder) / "journal.db")
+        _record(journal, "run-0", BATCH)
+        reconcile(Path(folder), journal)
+        journal.close()
+        with closing(sqlite3.connect(Path(folder) / "optuna.db")) as trials, trials:
+            for number in range(1, PAGES):
+                _copy_page(trials, f"run-{number}")
+        with Review.open(Path(folder)) as review:
+            begin = time.perf_counter()
+            found = len(review.links())
+            return {"links": found, "seconds": round(time.perf_counter() - begin, 2)}
+
+
+def _copy_page(trials: sqlite3.Connection, name: str) -> None:
+    """As the first run's, which took the recorder some 50 ms to write."""
+    [first] = trials.execute(
+        "SELECT study_id FROM studies WHERE study_name LIKE '%/run-0'"
+    ).fetchone()
+    made = trials.execute("INSERT INTO studies (study_name) VALUES (?)", (f"bench/probes/{name}",))
+    for table_, columns in (
+        ("study_directions", "direction, objective"),
+        ("study_user_attributes", "key, value_json"),
+        ("study_system_attributes", "key, value_json"),
+    ):
+        trials.execute(
+            f"INSERT INTO {table_} (study_id, {columns}) "
+            f"SELECT ?, {columns} FROM {table_} WHERE study_id = ?",
+            (made.lastrowid, first),
+        )
 
 
 def _record(journal: SqlJournal, name: str, samples: int) -> RunKey:

@@ -25,6 +25,23 @@ ORDER BY studies.study_id, number
 """)
 
 
+_STUDIES = text("""
+SELECT studies.study_id, study_name, about.key, about.value_json
+FROM studies
+JOIN study_user_attributes ours ON ours.study_id = studies.study_id AND ours.key = 'lrpilot'
+JOIN study_user_attributes about ON about.study_id = studies.study_id
+ORDER BY studies.study_id
+""")
+
+
+class Known(NamedTuple):
+    """A study of ours and its user attributes."""
+
+    id: int
+    name: str
+    attributes: Mapping[str, Any]
+
+
 class Held(NamedTuple):
     """A trial of ours: where it is, whether it has ended, and whose it is; ids grow with time."""
 
@@ -34,6 +51,16 @@ class Held(NamedTuple):
     number: int
     finished: bool
     attributes: Mapping[str, Any]
+
+
+def studies_in(engine: Engine) -> list[Known]:
+    """Our studies, the oldest first. Optuna would read the notes and pictures of all as well."""
+    with engine.connect() as connection:
+        rows = connection.execute(_STUDIES).all()
+    return [
+        Known(id_, name, {row[2]: json.loads(row[3]) for row in its})
+        for (id_, name), its in groupby(rows, key=lambda row: tuple(row[:2]))
+    ]
 
 
 def trials_in(engine: Engine) -> Iterator[Held]:

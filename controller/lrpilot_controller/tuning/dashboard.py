@@ -12,12 +12,12 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lrpilot_controller.errors import ConfigError, LRPilotError, NotFound
 from lrpilot_controller.storage import ARTIFACTS, Storage
-from lrpilot_controller.tuning import pages, runpage, searches, studies
+from lrpilot_controller.tuning import contents, pages, runpage, searches, studies
 from lrpilot_controller.tuning.places import place_of
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-    from optuna.study import Study
+    from sqlalchemy import Engine
 
 HOST = "127.0.0.1"
 _OURSELVES = {HOST, "localhost", "::1"}
@@ -56,8 +56,9 @@ class Link:
 class Review:
     """The trials of a storage, open for a dashboard. Use it as a context manager."""
 
-    def __init__(self, storage: "BaseStorage", folder: Path) -> None:
+    def __init__(self, storage: "BaseStorage", engine: "Engine", folder: Path) -> None:
         self._storage = storage
+        self._engine = engine
         self._folder = folder
 
     @classmethod
@@ -88,17 +89,17 @@ class Review:
             owned.callback(storage.engine.dispose)
             owned.callback(storage.remove_session)
             folder = where if isinstance(where, Path) else where.folder
-            yield cls(optuna.storages.get_storage(storage), folder)
+            yield cls(optuna.storages.get_storage(storage), storage.engine, folder)
 
     def links(self) -> list[Link]:
         """Links to each run's page, to what its searches found, and to its decisions."""
         found = []
-        for study in studies.our_studies(self._storage):
-            kind = studies.kind_of(study.user_attrs)
+        for study in contents.studies_in(self._engine):
+            kind = studies.kind_of(study.attributes)
             if kind == searches.PROBES:
                 found += _page(study)
                 continue
-            for trial in study.get_trials(deepcopy=False):
+            for trial in self._storage.get_all_trials(study.id, deepcopy=False):
                 about = trial.user_attrs
                 link = Link(
                     run=str(about.get("run", "")),
@@ -107,7 +108,7 @@ class Review:
                     step=int(about.get("step", 0)),
                     outcome=str(about.get("outcome", "")),
                     value=trial.value if trial.state.name == "COMPLETE" else None,
-                    study=study._study_id,
+                    study=study.id,
                     number=trial.number,
                     lr=trial.params.get("lr") if kind == searches.RUNS else None,
                 )
@@ -149,13 +150,13 @@ class Review:
             ) from error
 
 
-def _page(study: "Study") -> list[Link]:
+def _page(study: contents.Known) -> list[Link]:
     """The link to a run's own page, if there is one already."""
-    about = study.user_attrs
+    about = study.attributes
     if pages.MARK not in about:
         return []
     state, steps = str(about.get("state", "")), int(about.get("steps", 0))
-    return [Link(str(about["run"]), 0, "picture", steps, state, None, study._study_id, None)]
+    return [Link(str(about["run"]), 0, "picture", steps, state, None, study.id, None)]
 
 
 def pick_run(links: Iterable[Link], name: str) -> list[Link]:

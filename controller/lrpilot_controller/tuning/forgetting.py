@@ -8,8 +8,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from lrpilot_controller.storage import Storage
-from lrpilot_controller.tuning import studies
+from lrpilot_controller.tuning import contents, studies
+from lrpilot_controller.tuning.faults import words_of
 from lrpilot_controller.tuning.places import TrialsUnavailable, place_of
 
 LOCK_S = 10.0
@@ -71,18 +74,16 @@ def _slate(storage: Storage, project: str, *, forget: bool) -> Slate:
         opened.callback(trials.engine.dispose)
         opened.callback(trials.remove_session)
         try:
-            for study in studies.our_studies(trials):
-                kind, whose = studies.kind_of(study.user_attrs), study.study_name.split("/")[0]
-                if kind not in LEARNT or studies.is_forgotten(study.user_attrs):
+            for study in contents.studies_in(trials.engine):
+                kind, whose = studies.kind_of(study.attributes), study.name.split("/")[0]
+                if kind not in LEARNT or studies.is_forgotten(study.attributes):
                     continue
                 if whose != project:
                     others.add(whose)
                     continue
-                counts[kind] += len(study.get_trials(deepcopy=False))
+                counts[kind] += trials.get_n_trials(study.id)
                 if forget:
-                    study.set_user_attr(studies.FORGOTTEN, time.time())
-        except optuna.exceptions.StorageInternalError as error:
-            raise TrialsUnavailable(
-                f"{place.name} cannot be used now ({error.__cause__ or error}): try again"
-            ) from error
+                    trials.set_study_user_attr(study.id, studies.FORGOTTEN, time.time())
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+            raise TrialsUnavailable(words_of(error, place)) from error
     return Slate(counts["interventions"], counts["runs"], tuple(sorted(others)))

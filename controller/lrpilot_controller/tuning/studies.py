@@ -28,18 +28,6 @@ def part_of(name: str, part: int) -> str:
     return name if part == 1 else f"{name}/{part}"
 
 
-def our_studies(storage: "BaseStorage", kind: str = "") -> "list[Study]":
-    """Our studies in the file, oldest first; only those of a kind where it is named."""
-    import optuna
-
-    ours = [s for s in storage.get_all_studies() if _OURS in s.user_attrs]
-    names = [s.study_name for s in ours if kind in ("", kind_of(s.user_attrs))]
-    return [
-        optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler())
-        for name in names
-    ]
-
-
 def kind_of(attributes: Mapping[str, object]) -> str:
     """The kind of study that has these user attributes; the first ones did not say it."""
     return str(attributes.get("kind", "interventions"))

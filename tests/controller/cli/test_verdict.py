@@ -17,9 +17,9 @@ from lrpilot_controller.errors import LRPilotError, NoDaemon, NotFound, NotNow
 from lrpilot_controller.journal import RunKey, SqlJournal
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.dashboard import Review
-from lrpilot_controller.tuning.studies import our_studies
 from support.daemon import Daemon
 from support.streams import Quadratic, events_of
+from support.studies import our_studies
 
 
 @pytest.fixture

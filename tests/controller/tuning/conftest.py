@@ -37,9 +37,10 @@ from lrpilot_controller.core.model import (
 from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal import Journal, MemoryJournal, Record, RunKey, SqlJournal
-from lrpilot_controller.tuning import file, studies
+from lrpilot_controller.tuning import file
 from lrpilot_controller.tuning.file import TrialsFile
 from lrpilot_controller.tuning.recorder import TrialRecorder
+from support.studies import our_studies
 
 EVIDENCE = {"rise": 4.5, "level": 1.25}
 
@@ -228,7 +229,7 @@ def _opened(database: Path) -> Iterator[Any]:
 def studies_opened() -> Iterator[Callable[[Path], list[optuna.Study]]]:
     """The studies in a file."""
     with ExitStack() as opened:
-        yield lambda database: studies.our_studies(opened.enter_context(_opened(database)))
+        yield lambda database: our_studies(opened.enter_context(_opened(database)))
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def studies_of() -> Iterator[Callable[[Path], dict[str, list[optuna.trial.Frozen
             file = (database, database.stat().st_ino)
             if file not in storages:
                 storages[file] = opened.enter_context(_opened(database))
-            found = {s.study_name: s.get_trials() for s in studies.our_studies(storages[file])}
+            found = {s.study_name: s.get_trials() for s in our_studies(storages[file])}
             return {name: trials for name, trials in found.items() if trials}
 
         yield read
@@ -270,7 +271,7 @@ def note(database: Path) -> Callable[[int], str]:
         from optuna_dashboard import get_note
 
         with _opened(database) as storage:
-            study = studies.our_studies(storage)[0]
+            study = our_studies(storage)[0]
             trial = optuna.trial.Trial(study, study.get_trials()[number]._trial_id)
             return str(get_note(trial))
 

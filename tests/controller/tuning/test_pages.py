@@ -9,10 +9,12 @@ import optuna
 import pytest
 from optuna_dashboard import get_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+from sqlalchemy import event
 
 from lrpilot_controller.core.model import Action, SignalKind
 from lrpilot_controller.journal import Journal
 from lrpilot_controller.tuning import recorder
+from lrpilot_controller.tuning.dashboard import Review
 from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
 
 Opened = Callable[[Path], list[optuna.Study]]
@@ -125,3 +127,29 @@ def test_a_study_has_60_notes_and_a_megabyte_at_most(
     assert len(json.dumps(held)) < 1_000_000
     page = study("demo/probes/exp-0")
     assert len(json.dumps(attributes(page))) < 60_000
+
+
+def test_links_are_found_without_reading_a_page(
+    storage: Path, journal: Journal, new_run: Callable[[str], Any]
+) -> None:
+    """However many runs there are, it takes as many questions, and none for pictures and notes."""
+    asked: list[str] = []
+
+    def links(*names: str) -> int:
+        for name in names:
+            one = new_run(name)
+            one.open()
+            one.decide(1)
+            one.goodbye()
+        reconcile(storage, journal)
+        with Review.open(storage) as review:
+            event.listen(review._engine, "before_cursor_execute", lambda *of: asked.append(of[2]))
+            asked.clear()
+            found = review.links()
+        assert not [statement for statement in asked if "study_system_attributes" in statement]
+        return len(found)
+
+    assert links("a") == 3  # its page, what was found of it as a whole, and its decision
+    few = len(asked)
+    assert links("b", "c", "d", "e") == 15
+    assert len(asked) == few

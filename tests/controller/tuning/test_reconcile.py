@@ -21,6 +21,7 @@ from lrpilot_controller.tuning import trials as trials_module
 from lrpilot_controller.tuning.file import TrialsFile
 from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.recorder import reconcile
+from support.studies import our_studies
 
 Trials = Callable[[], list[optuna.trial.FrozenTrial]]
 
@@ -274,7 +275,7 @@ def test_a_trial_that_a_person_ended_is_left_alone(
     run.decide(1)
     reconcile(storage, journal)
     opened = TrialsFile(database).open(5, create=False)
-    study = studies.our_studies(optuna.storages.get_storage(opened))[0]
+    study = our_studies(optuna.storages.get_storage(opened))[0]
     study.tell(0, 0.9)
     opened.engine.dispose()
     run.receipt(1)
@@ -321,7 +322,7 @@ def test_a_study_says_what_it_is(run: Any, journal: SqlJournal, storage: Path) -
     run.decide(1)
     reconcile(storage, journal)
     opened = TrialsFile(storage / "optuna.db").open(5, create=False)
-    study, _page = studies.our_studies(optuna.storages.get_storage(opened))
+    study, _page = our_studies(optuna.storages.get_storage(opened))
     assert study.direction.name == "MAXIMIZE"
     assert study.metric_names == ["gain"]
     assert study.user_attrs == {
