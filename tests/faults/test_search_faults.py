@@ -142,7 +142,11 @@ def _check_record(daemon: Daemon, one: Digits, pilot: Pilot, *, whole: bool) -> 
         end = "stopped" if pilot.should_stop else "finished"
         assert (story["state"], story["step"], story["attempts"]) == (end, steps, 1)
         assert story["telemetry"] == {"received": steps, "dropped": 0}
-        assert answered == Counter(decided), "one receipt per decision"
+        unanswered = [d for d in daemon.decisions("run") if d.id not in answered]
+        assert [d.id for d in pilot.decisions] == sorted(answered), "one receipt per decision"
+        # One may be made as the loop ends, and finds nobody; a busy daemon is some steps late.
+        assert [d.id for d in unanswered if d.step < steps - 100] == []
+        assert len(unanswered) <= 1
         assert len(ended) == 1
         assert story["search"]["end"] in ("found", "fell_back")
         assert story["cost"]["probe_steps"] == story["search"]["steps"]
