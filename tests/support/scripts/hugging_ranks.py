@@ -128,4 +128,6 @@ def main(rank: int, folder: Path, world: int, port: str) -> None:
 
 if __name__ == "__main__":
     where, many, free = sys.argv[1:4]
-    torch.multiprocessing.spawn(main, (Path(where), int(many), free), nprocs=int(many))
+    arguments = (Path(where), int(many), free)
+    # Each has what this process has imported, which takes longer than the training.
+    torch.multiprocessing.start_processes(main, arguments, int(many), start_method="fork")

@@ -114,4 +114,5 @@ if __name__ == "__main__":
     where, name, place, many, whose, way = sys.argv[1:7]
     at = {int(step) for step in sys.argv[7:]}
     arguments = (where, name, Path(place), int(many), whose, way, at)
-    torch.multiprocessing.spawn(main, arguments, nprocs=int(many))
+    # Each has what this process has imported.
+    torch.multiprocessing.start_processes(main, arguments, int(many), start_method="fork")
