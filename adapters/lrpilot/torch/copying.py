@@ -42,9 +42,14 @@ class Copier:
             self._timed = []
         return self._seconds
 
-    def save(self, live: Mapping[Key, Tensor], to: Buffers, stepped: Collection[Key]) -> None:
-        """Copy tensors into their buffers; `stepped` are those that only an optimizer changes."""
-        held, late = to.tensors, [key for key in to.moved if key in stepped]
+    def save(
+        self, live: Mapping[Key, Tensor], to: Buffers, stepped: Callable[[], Collection[Key]]
+    ) -> None:
+        """Copy tensors into their buffers; `stepped` says which only an optimizer changes."""
+        held, late = to.tensors, list[Key]()
+        if to.moved:
+            changed_late = stepped()
+            late = [key for key in to.moved if key in changed_late]
         at_once = live.keys() - set(late)
         copy_all((held[key], live[key]) for key in live if key in at_once)
         self._timed = []

@@ -87,7 +87,7 @@ class TrainingState:
         self._memory.reserve(self._slot, now, later, devices.values())
         self._devices = devices
         self._buffers.fit(live, self._memory.moves)
-        self._copier.save(live, self._buffers, self._live.stepped())
+        self._copier.save(live, self._buffers, self._live.stepped)
         # Python numbers and the like; tensors are covered above.
         self._state = {
             place: {
