@@ -1,7 +1,7 @@
 """What a client needs to reach a daemon over TCP: a token, and whom to trust.
 
-Files are read anew for each connection, so that a token or a certificate can be changed while a
-training process runs. No text that this module makes holds a token.
+A connection goes by the files as they are then, so that a token or a certificate can be changed
+while a training process runs. No text that this module makes holds a token.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ CA, CERT, KEY = "LRPILOT_CA", "LRPILOT_CERT", "LRPILOT_KEY"
 MAX_TOKEN = 512  # characters
 HEADER = "authorization"
 SCHEME = "Bearer "
+
+Version = tuple[int, int, int, int] | None
 
 
 class Unreachable(OSError):
@@ -44,6 +46,7 @@ class Access:
         self._token_file = _file(environ, TOKEN_FILE)
         self._ca, self._cert, self._key = (_file(environ, name) for name in (CA, CERT, KEY))
         self._used = ""
+        self._made: tuple[list[Version], ssl.SSLContext] | None = None
         if self._given is None and self._token_file is None:
             raise ValueError(
                 f"a daemon on TCP needs a token: pass token=..., or set {TOKEN} or {TOKEN_FILE}; "
@@ -158,11 +161,21 @@ class Access:
         return checked(self._token_file.read_text().strip(), f"the file in {TOKEN_FILE}")
 
     def _context(self) -> ssl.SSLContext:
-        """Judges as gRPC's own TLS does.
+        """Judges as gRPC's own TLS does; made anew where a file is not what it was.
+
+        To read what the system trusts takes twenty milliseconds, too much for each reconnect.
 
         Raises:
             OSError: a file cannot be used; its name and variable are in the text.
         """
+        system = ssl.get_default_verify_paths()
+        trusted = (system.cafile, system.capath) if self._ca is None else (self._ca,)
+        versions = [_version(file) for file in (*trusted, self._cert, self._key)]
+        if self._made is None or self._made[0] != versions:
+            self._made = versions, self._read_files()
+        return self._made[1]
+
+    def _read_files(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self._ca)
         except OSError as error:
@@ -179,6 +192,15 @@ class Access:
     @property
     def _hint(self) -> str:
         return f" (trusted is {CA}={self._ca})" if self._ca else f" ({CA} names what to trust)"
+
+
+def _version(file: str | Path | None) -> Version:
+    """What is another once a file, or what its name leads to, was changed; None: no file."""
+    try:
+        now = os.stat(file) if file is not None else None
+    except OSError:  # whoever reads it says why
+        return None
+    return now and (now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size)
 
 
 def _file(environ: Mapping[str, str], name: str) -> Path | None:
