@@ -22,6 +22,7 @@ class MeanLosses(TorchLosses):
 
     def __init__(self) -> None:
         super().__init__()
+        self._first = dist.get_rank() == 0  # also once the process group is gone
         self._held: list[tuple[Row, Tensor]] = []
         self._means: list[tuple[Row, float]] = []
         self._parted = False
@@ -44,14 +45,14 @@ class MeanLosses(TorchLosses):
             return
         sums = torch.stack([value.to(_device(value)) for _, value in held])
         dist.all_reduce(sums)
-        if dist.get_rank() == 0:
+        if self._first:
             self._take([row for row, _ in held], sums / dist.get_world_size())
 
     def part(self) -> None:
         """From here on this rank's own loss is the run's; so it is for what is still held."""
         self._parted = True
         held, self._held = self._held, []
-        if held and dist.get_rank() == 0:
+        if held and self._first:
             self._take([row for row, _ in held], torch.stack([value for _, value in held]))
 
     def ready(self, *, flush: bool = False) -> Sequence[tuple[Row, float]]:
