@@ -3,23 +3,18 @@
 import itertools
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot_controller.core.events import (
-    Commanded,
     Decided,
     Event,
     Noticed,
     OutcomeMeasured,
-    ReceiptArrived,
     Refused,
-    Resolved,
     SaidGoodbye,
     SessionLost,
     SessionOpened,
@@ -27,63 +22,21 @@ from lrpilot_controller.core.events import (
     SnapshotProven,
     SnapshotTaken,
 )
-from lrpilot_controller.core.model import (
-    Action,
-    Attempt,
-    Decision,
-    DecisionStatus,
-    Mode,
-    Outcome,
-    ParamGroup,
-    Receipt,
-    RunState,
-    Signal,
-    SignalKind,
-    Verdict,
+from lrpilot_controller.core.model import Action, Attempt, DecisionStatus, Mode, RunState
+from lrpilot_controller.journal import MemoryJournal
+from lrpilot_controller.story import Summary, tell
+from support.told import (
+    GROUPS,
+    OPENED,
+    OUTCOME,
+    ROLLBACK,
+    RUN,
+    SIGNAL,
+    arrived,
+    receipt,
+    samples,
+    story,
 )
-from lrpilot_controller.core.telemetry import Samples
-from lrpilot_controller.journal import MemoryJournal, Record, RunKey
-from lrpilot_controller.server.tell_wire import story_to
-from lrpilot_controller.story import Story, Summary, tell
-from lrpilot_controller.story.model import Command
-
-RUN = RunKey("demo", "exp-1")
-GROUPS = (ParamGroup("body", 0.1), ParamGroup("head", 0.01))
-OPENED = SessionOpened(Attempt("t1", GROUPS, 1e-6, 1.0))
-SIGNAL = Signal(SignalKind.DIVERGENCE, 50, 45, 0.9, {"rise": math.inf, "noise": 0.1})
-ROLLBACK = Decision(1, Action.ROLLBACK, "the loss rose", 50, 0, SIGNAL, restore_snapshot=7)
-OUTCOME = Outcome(1, Verdict.IMPROVED, 0.25, 40, 2.0, 1.5)
-
-
-def story(*events: Event, points: int = 500) -> Story:
-    return tell(RUN, (Record(n, 0.0, e) for n, e in enumerate(events, 1)), points=points)
-
-
-def samples(
-    steps: Iterable[int], attempt: str = "t1", first_seq: int | None = None, **columns: Any
-) -> Samples:
-    step = tuple(steps)
-    none = (0,) * len(step)
-    made = Samples(
-        attempt=attempt,
-        first_seq=step[0] + 1 if first_seq is None else first_seq,
-        validation=(False,) * len(step),
-        step=step,
-        branch=none,
-        program=none,
-        loss=tuple(1 / (k + 1) for k in step),
-        lrs=((0.1, 0.01),),
-    )
-    return replace(made, **columns)
-
-
-def receipt(decision: int = 1, status: str = "applied", step: int = 60, **more: Any) -> Receipt:
-    before, after = (0.1, 0.01), (0.05, 0.005)
-    return Receipt(decision, DecisionStatus(status), step, 0, 1, before, after, **more)
-
-
-def arrived(answer: Receipt, attempt: str = "t1") -> ReceiptArrived:
-    return ReceiptArrived(attempt, 1, answer)
 
 
 def test_nothing_yet() -> None:
@@ -349,34 +302,6 @@ def test_json_is_strict() -> None:
     assert json.loads(text)["lrs"] == ["NaN", "Infinity", "-Infinity"]
 
 
-@pytest.mark.parametrize("limit", [4, 5, 37, 500])
-@pytest.mark.parametrize("count", [1, 4, 36, 37, 38, 500, 501, 5000])
-def test_the_curve_is_bounded_and_keeps_the_extremes(limit: int, count: int) -> None:
-    losses = [math.sin(k / 50) + 2 for k in range(count)]
-    losses[count // 3] = 90.0
-    losses[count // 2] = -90.0
-    told = story(OPENED, samples(range(count), loss=tuple(losses)), points=limit)
-    assert len(told.points) <= limit
-    assert len(told.points) >= min(count, limit // 4)
-    steps = [p.step for p in told.points]
-    assert all(a < b for a, b in itertools.pairwise(steps))
-    assert {min(losses), max(losses)} <= {p.loss for p in told.points}
-    assert all(p.loss == losses[p.step] and p.lr == 0.1 for p in told.points)
-    if count <= limit:
-        assert steps == list(range(count))
-
-
-def test_a_nan_survives_the_thinning() -> None:
-    losses = (1.0,) * 777 + (math.nan,) + (1.0,) * 777
-    told = story(OPENED, samples(range(len(losses)), loss=losses), points=10)
-    assert [p.step for p in told.points if math.isnan(p.loss)] == [777]
-
-
-def test_too_few_points() -> None:
-    with pytest.raises(ValueError, match="at least 4"):
-        story(points=3)
-
-
 @given(st.lists(st.integers(1, 20), max_size=8))
 def test_the_story_does_not_depend_on_how_samples_were_batched(sizes: list[int]) -> None:
     ends = [0, *itertools.accumulate(sizes)]
@@ -389,67 +314,3 @@ def test_told_from_a_journal() -> None:
     journal = MemoryJournal()
     journal.append([(RUN, 1.0, OPENED), (RUN, 2.0, samples(range(5)))])
     assert tell(RUN, journal.records(RUN)) == story(OPENED, samples(range(5)))
-
-
-# -- people
-
-
-@pytest.mark.parametrize(
-    ("kinds", "state"),
-    [
-        (["freeze"], RunState.FROZEN),
-        (["freeze", "set_lr"], RunState.FROZEN),
-        (["freeze", "release"], RunState.TRACKING),
-        (["set_lr"], RunState.TRACKING),
-    ],
-)
-def test_a_run_is_frozen_until_it_is_released(kinds: list[str], state: RunState) -> None:
-    asked = [Commanded(kind, "ann", "so") for kind in kinds]
-    told = story(OPENED, samples(range(10)), *asked)
-    assert told.state is state
-    assert told.commands == tuple(Command(10, kind, "ann", "so") for kind in kinds)
-    later = SessionOpened(Attempt("t2", GROUPS, 1e-6, 1.0, resumes="t1"))
-    assert story(OPENED, *asked, SessionLost("t1"), later).state is state
-
-
-@pytest.mark.parametrize("status", ["superseded", "expired"])
-def test_a_decision_that_nobody_approved_says_what_became_of_it(status: str) -> None:
-    waits = replace(ROLLBACK, status=DecisionStatus.PROPOSED)
-    (told,) = story(OPENED, Decided(waits)).decisions
-    assert told.status is DecisionStatus.PROPOSED
-    ended = Resolved(1, DecisionStatus(status), "ann" if status == "superseded" else None)
-    (told,) = story(OPENED, Decided(waits), ended).decisions
-    assert told.status == status
-    assert told.applied_step is None
-
-
-def test_a_decision_that_was_approved_is_told_once_with_who_approved_it() -> None:
-    waits = replace(ROLLBACK, status=DecisionStatus.PROPOSED)
-    approved = Resolved(1, DecisionStatus.APPROVED, "ann")
-    sent = replace(ROLLBACK, step=55)
-    (told,) = story(OPENED, Decided(waits), approved, Decided(sent)).decisions
-    assert (told.status, told.decision.step, told.who) == (DecisionStatus.SENT, 55, "ann")
-    (told,) = story(OPENED, Decided(waits), approved, Decided(sent), arrived(receipt())).decisions
-    assert (told.status, told.applied_step, told.who) == (DecisionStatus.APPLIED, 60, "ann")
-    assert told.to_json()["who"] == "ann"
-
-
-def test_what_people_did_is_on_the_wire_too() -> None:
-    asked = Decision(1, Action.PLAN, "ann sets the LR", 10, 0, who="ann")
-    message = story_to(story(OPENED, Commanded("set_lr", "ann", "slow", lr=0.05), Decided(asked)))
-    (decision,) = message.decisions
-    assert decision.who == "ann"
-    (command,) = message.commands
-    assert (command.step, command.kind, command.who, command.why) == (0, "set_lr", "ann", "slow")
-    assert not story_to(story(OPENED, Decided(ROLLBACK))).decisions[0].HasField("who")
-
-
-def test_an_lr_that_a_person_set_is_no_search() -> None:
-    asked = Decision(1, Action.PLAN, "ann sets the LR", 50, 0, who="ann")
-    told = story(OPENED, Decided(asked), arrived(receipt()))
-    assert told.state is RunState.PROBATION
-    back = Decision(2, Action.RELEASE, "ann releases the run", 70, 0, who="ann", release=True)
-    done = [OutcomeMeasured(OUTCOME), Decided(back), arrived(receipt(2, step=70))]
-    told = story(OPENED, Decided(asked), arrived(receipt()), *done)
-    assert told.state is RunState.TRACKING
-    assert [decision.who for decision in told.decisions] == ["ann", "ann"]

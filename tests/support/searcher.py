@@ -1,6 +1,7 @@
 """A trainer in an engine's search, without a process: it follows programs on a simulated job."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,14 +17,8 @@ from lrpilot_controller.core.events import (
     SearchEnded,
     SnapshotTaken,
 )
-from lrpilot_controller.core.findings import SearchResult
-from lrpilot_controller.core.model import (
-    Attempt,
-    Decision,
-    DecisionStatus,
-    ParamGroup,
-    Receipt,
-)
+from lrpilot_controller.core.findings import SearchEnd, SearchResult
+from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, ParamGroup, Receipt
 from lrpilot_controller.core.plans import Plan, Program
 from lrpilot_controller.core.settings import CoreSettings
 from support.simulated import Bowl, State, lr_at, stopped
@@ -217,3 +212,28 @@ class Searcher(Trainer):
     def result(self) -> SearchResult | None:
         """The end of the last one."""
         return self.results[-1] if self.results else None
+
+
+GARBAGE = Bowl(scale=math.nan)  # nothing can be learnt of it
+
+
+def programs(decided: Sequence[Decision]) -> list[Decision]:
+    """Those of them that bring a program."""
+    return [decision for decision in decided if decision.program is not None]
+
+
+def found_lr(**more: object) -> float:
+    """What a search finds that nothing disturbs."""
+    result = Searcher(**more).search()  # type: ignore[arg-type]
+    assert result is not None
+    assert result.end is SearchEnd.FOUND
+    return result.lr
+
+
+def mid_search(after: int = 5, **more: object) -> Searcher:
+    """A trainer that has followed some programs; the next decision waits."""
+    run = Searcher(**more)  # type: ignore[arg-type]
+    for _ in range(after):
+        run.follow(run.todo.pop(0))
+    assert len(run.todo) == 1
+    return run

@@ -1,5 +1,6 @@
 """Runs without a process: an engine, and a trainer that reports to it and follows its decisions."""
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from lrpilot_controller.core.model import (
     Receipt,
     Signal,
 )
+from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.settings import CoreSettings
 from lrpilot_controller.core.telemetry import Samples
 
@@ -219,3 +221,15 @@ class Quadratic(Trainer):
             self._listen(self.answer(decision, DecisionStatus.APPLIED))
         else:
             self._listen(self.apply(decision))
+
+
+def blown_up(trainer: Trainer) -> Trainer:
+    """The run with its rollback on the way."""
+    trainer.train(explosion(40))
+    assert trainer.decisions[-1].action is Action.ROLLBACK
+    return trainer
+
+
+def as_json(outputs: Sequence[Output]) -> str:
+    """All that can be told apart of them."""
+    return json.dumps([[type(output).__name__, to_plain(output)] for output in outputs])
