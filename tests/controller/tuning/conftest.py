@@ -1,4 +1,4 @@
-"""Runs as a daemon journals them, and trials as a reviewer finds them."""
+"""A journal with its runs, and trials as a reviewer finds them."""
 
 import shutil
 import sqlite3
@@ -12,128 +12,12 @@ import optuna
 import pytest
 from sqlalchemy import QueuePool
 
-from lrpilot_controller.core.events import (
-    Decided,
-    Event,
-    OutcomeMeasured,
-    ReceiptArrived,
-    SaidGoodbye,
-    SessionLost,
-    SessionOpened,
-    SnapshotTaken,
-)
-from lrpilot_controller.core.model import (
-    Action,
-    Attempt,
-    Decision,
-    DecisionStatus,
-    Outcome,
-    ParamGroup,
-    Receipt,
-    Signal,
-    SignalKind,
-    Verdict,
-)
-from lrpilot_controller.core.plans import Plan
-from lrpilot_controller.core.telemetry import Samples
-from lrpilot_controller.journal import Journal, MemoryJournal, Record, RunKey, SqlJournal
+from lrpilot_controller.journal import Journal, MemoryJournal, SqlJournal
 from lrpilot_controller.tuning import file
 from lrpilot_controller.tuning.file import TrialsFile
-from lrpilot_controller.tuning.recorder import TrialRecorder
+from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
+from support.journaled_runs import Run, Searching, StudiesOf, Trial
 from support.studies import our_studies
-
-EVIDENCE = {"rise": 4.5, "level": 1.25}
-
-
-class Run:
-    """One run's events, journaled and then told to the listener, as the daemon does."""
-
-    def __init__(self, journal: Journal, name: str = "exp-1") -> None:
-        self.key = RunKey("demo", name)
-        self.attempt = ""
-        self.listener: Callable[[RunKey, list[Record]], None] | None = None
-        self._journal = journal
-        self._reports = 0
-
-    def add(self, *events: Event, at: float | None = None) -> list[Record]:
-        now = time.time() if at is None else at
-        numbers = self._journal.append([(self.key, now, event) for event in events])
-        records = [Record(n, now, e) for n, e in zip(numbers, events, strict=True)]
-        if self.listener is not None:
-            self.listener(self.key, records)
-        return records
-
-    def open(self, attempt: str = "first", optimizer: str = "AdamW") -> None:
-        self.attempt = attempt
-        groups = (ParamGroup("0", 0.1),)
-        self.add(SessionOpened(Attempt(attempt, groups, 1e-5, 0.1, optimizer=optimizer)))
-
-    def decide(
-        self,
-        number: int,
-        action: Action = Action.ROLLBACK,
-        status: DecisionStatus = DecisionStatus.SENT,
-        *,
-        factor: float = 1 / 3,
-        rule: float | None = None,
-        kind: SignalKind = SignalKind.DIVERGENCE,
-        evidence: dict[str, float] | None = None,
-    ) -> list[Record]:
-        step = 100 * number
-        signal = Signal(kind, step, step - 7, 0.8, EVIDENCE if evidence is None else evidence)
-        changes = action in (Action.CUT, Action.ROLLBACK)
-        decision = Decision(
-            id=number,
-            action=action,
-            reason=f"the loss rose at step {step}",
-            step=step,
-            branch=0,
-            signal=signal,
-            restore_snapshot=3 if action is Action.ROLLBACK else None,
-            plan=Plan.scale(factor, step) if changes else None,
-            stop=action is Action.STOP,
-            factor=factor if changes else 1.0,
-            status=status,
-            rule=rule,
-        )
-        return self.add(Decided(decision))
-
-    def receipt(
-        self, number: int, status: DecisionStatus = DecisionStatus.APPLIED, detail: str = ""
-    ) -> None:
-        self._reports += 1
-        step = 100 * number + 2
-        receipt = Receipt(number, status, step, 0, 1, (0.1,), (0.1 / 3,), 0.01, detail)
-        self.add(ReceiptArrived(self.attempt, self._reports, receipt))
-
-    def snapshot(self, step: int) -> None:
-        self._reports += 1
-        self.add(SnapshotTaken(self.attempt, self._reports, 3, step, 0, True))
-
-    def losses(self, first: int, losses: list[float], branch: int = 1) -> list[Record]:
-        count = len(losses)
-        return self.add(
-            Samples(
-                attempt=self.attempt,
-                first_seq=first,
-                validation=(False,) * count,
-                step=tuple(range(first, first + count)),
-                branch=(branch,) * count,
-                program=(0,) * count,
-                loss=tuple(losses),
-                lrs=((0.1,),),
-            )
-        )
-
-    def outcome(self, number: int, verdict: Verdict = Verdict.IMPROVED, gain: float = 0.4) -> None:
-        self.add(OutcomeMeasured(Outcome(number, verdict, gain, 50, 1.25, 0.75)))
-
-    def goodbye(self, reason: str = "finished") -> None:
-        self._reports += 1
-        self.add(SaidGoodbye(self.attempt, self._reports, reason, 1000))
-
-    def lose(self, at: float | None = None) -> None:
-        self.add(SessionLost(self.attempt), at=at)
 
 
 @pytest.fixture
@@ -289,3 +173,21 @@ def until() -> Callable[[Callable[[], object]], None]:
             time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture
+def told(
+    storage: Path, journal: SqlJournal, database: Path, studies_of: StudiesOf
+) -> Callable[[str], list[Trial]]:
+    """The trials of one study, once everything is written."""
+
+    def read(study: str) -> list[Trial]:
+        reconcile(storage, journal)
+        return studies_of(database).get(study, [])
+
+    return read
+
+
+@pytest.fixture
+def searching(new_run: Callable[[str], Any]) -> Searching:
+    return Searching(new_run("exp-1"))
