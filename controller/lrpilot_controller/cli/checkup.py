@@ -23,7 +23,8 @@ from lrpilot_controller.journal.sql import SqlJournal
 from lrpilot_controller.server.address import Address
 from lrpilot_controller.server.limits import ServerLimits
 from lrpilot_controller.storage import JOURNAL, TRIALS, Storage
-from lrpilot_controller.tuning.places import place_of
+from lrpilot_controller.tuning.faults import words_of
+from lrpilot_controller.tuning.places import Place, place_of
 from lrpilot_controller.version import VERSION
 from lrpilot_proto.access import CA, CERT, KEY, TOKEN, TOKEN_FILE
 from lrpilot_proto.v1 import operator_pb2
@@ -135,10 +136,28 @@ def trials(storage: Path) -> Finding:
         return Finding("reviews", NOTE, f"no {TRIALS} yet: nothing was decided")
     found = _whole("reviews", path, f"{path.stat().st_size >> 20:,} MiB")
     if found.level == OK:
+        place = place_of(storage)
         try:
-            place_of(storage).check_writable(WRITE_S)
+            place.check_writable(WRITE_S)
         except LRPilotError as error:
             return Finding("reviews", WRONG, str(error))
+        return tables(place, found)
+    return found
+
+
+def tables(place: Place, found: Finding) -> Finding:
+    """What was found of the trials, if the Optuna that is here knows their tables."""
+    try:
+        opened = place.open_to_read(WRITE_S)
+        opened.remove_session()
+        opened.engine.dispose()
+    except LRPilotError as error:
+        return Finding("reviews", WRONG, str(error))
+    except ImportError:
+        return found  # `packages` tells of it
+    except Exception as error:
+        todo = "stop the daemon and move it away: it is rebuilt from the journal"
+        return Finding("reviews", WRONG, f"{place.name}: {words_of(error, place)}", todo)
     return found
 
 

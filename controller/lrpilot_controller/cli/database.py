@@ -8,7 +8,7 @@ from statistics import median
 from sqlalchemy import URL, Connection, text
 
 from lrpilot_controller import postgres
-from lrpilot_controller.cli.checkup import AHEAD_S, NOTE, OK, SLOW_COMMIT_S, WRONG, Finding
+from lrpilot_controller.cli.checkup import AHEAD_S, NOTE, OK, SLOW_COMMIT_S, WRONG, Finding, tables
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal.base import JournalMissing
 from lrpilot_controller.journal.postgres import SCHEMA
@@ -114,4 +114,4 @@ def _trials(database: URL) -> Finding:
         place.check_writable(_TIMEOUT_S)
     except LRPilotError as error:
         return Finding("reviews", WRONG, str(error))
-    return Finding("reviews", OK, place.name)
+    return tables(place, Finding("reviews", OK, place.name))

@@ -105,12 +105,16 @@ def of_this_version(storage: "RDBStorage", name: str) -> "RDBStorage":
         there, known = storage.get_current_version(), storage.get_head_version()
         if there == known:
             return storage
+        older = storage.get_all_versions()
     except BaseException:
         storage.engine.dispose()
         raise
     storage.remove_session()
     storage.engine.dispose()
+    todo = "upgrade Optuna (pip install -U optuna)"
+    if there in older:
+        todo = "upgrade its tables (optuna storage upgrade --storage URL)"
     raise TrialsUnavailable(
         f"{name} was written by another version of Optuna (its tables are {there}, this one's "
-        f"{known}); upgrade Optuna, or move it away: it is rebuilt from the journal"
+        f"{known}); {todo}, or move it away: it is rebuilt from the journal"
     )

@@ -9,27 +9,18 @@ restart all end the same way: what is missing is written.
 import logging
 import math
 import queue
-import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from lrpilot_controller.core.events import Commanded, Decided, ReceiptArrived
-from lrpilot_controller.errors import JournalUnavailable
 from lrpilot_controller.journal.base import Journal, Record, RunKey
 from lrpilot_controller.storage import Storage
-from lrpilot_controller.tuning.cases import is_news, read_cases
-from lrpilot_controller.tuning.entries import Identity
+from lrpilot_controller.tuning.cases import is_news
+from lrpilot_controller.tuning.copying import Pass
 from lrpilot_controller.tuning.faults import words_of
-from lrpilot_controller.tuning.interventions import entry_of
-from lrpilot_controller.tuning.pages import mark_of, newest_news, page_of, show
-from lrpilot_controller.tuning.places import Place, TrialsUnavailable, place_of
-from lrpilot_controller.tuning.searches import search_entries
-from lrpilot_controller.tuning.trials import TrialBook
+from lrpilot_controller.tuning.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +31,6 @@ _SETTLE_S = 0.05
 _REST = 4.0
 _LONGEST_REST_S = 5.0
 _LONGEST_PAUSE_S = 60.0
-# Nobody reviews more decisions of one run than that, and all trials are held in memory.
-MAX_TRIALS = 100
-# A page is drawn of all of a run's telemetry.
-_REDRAW_S = 60.0
 
 
 def reconcile(storage: Storage | Path, journal: Journal, timeout_s: float = 0.0) -> None:
@@ -54,9 +41,11 @@ def reconcile(storage: Storage | Path, journal: Journal, timeout_s: float = 0.0)
         JournalError: The journal cannot be read.
         ImportError: Optuna is not installed.
     """
-    pass_over = _Pass(storage, timeout_s)
+    pass_over = Pass(storage, timeout_s)
     try:
         pass_over.everything(journal)
+        while pass_over.draw(journal):
+            pass
     finally:
         pass_over.close()
 
@@ -74,7 +63,7 @@ class TrialRecorder:
         self, storage: Storage | Path, *, lock_timeout_s: float = 5.0, retry_s: float = 1.0
     ) -> None:
         self._queue: queue.SimpleQueue[RunKey | None] = queue.SimpleQueue()
-        self._pass = _Pass(storage, lock_timeout_s)
+        self._pass = Pass(storage, lock_timeout_s)
         self._retry_s = retry_s
         self.faults = 0
         self._programs: dict[RunKey, int] = {}  # the newest, while it is not answered
@@ -124,7 +113,7 @@ class TrialRecorder:
 
     def _work(self, journal: Journal) -> None:
         runs: set[RunKey] | None = None  # all of them
-        faults = 0
+        faults, drawn = 0, time.monotonic()
         try:
             open_ = True
             while open_:
@@ -132,8 +121,10 @@ class TrialRecorder:
                 try:
                     if runs is None:
                         self._pass.everything(journal)
-                    else:
+                    elif runs:
                         self._pass.some(journal, runs)
+                    else:
+                        self._pass.draw(journal)
                 except Exception as error:
                     if self._pass.closing.is_set():
                         return
@@ -147,20 +138,36 @@ class TrialRecorder:
                 if faults:
                     log.info("%s has caught up with the journal", self._pass.place.name)
                 faults = 0
-                rest = min(_REST * (time.monotonic() - begin), _LONGEST_REST_S)
-                open_, runs = self._next(rest)
-            if runs and not faults:
-                self._pass.some(journal, runs)
+                now = time.monotonic()
+                rested = now + min(_REST * (now - begin), _LONGEST_REST_S)
+                # The next run may be about to ask what this one found: its trial waits for no page.
+                drew = runs is not None and not runs
+                drawn = rested if drew else drawn
+                open_, runs = self._next(now if drew else rested, drawn)
+            if not faults:
+                self._pass.some(journal, runs or ())
+                while self._pass.draw(journal):
+                    pass
         except Exception as error:
             log.debug("the last trials are written at the next start: %s", error)
         finally:
             self._pass.close()
 
-    def _next(self, rest_s: float) -> tuple[bool, set[RunKey]]:
-        """The runs that something happened to; False if nothing more will come."""
-        rested = time.monotonic() + rest_s
-        run = self._queue.get()
+    def _next(self, rested: float, drawn: float) -> tuple[bool, set[RunKey]]:
+        """The runs that something happened to; False if nothing more will come.
+
+        Args:
+            rested: When runs may be looked at again.
+            drawn: When a page may be drawn again; if one is due then, there are no runs.
+        """
         runs: set[RunKey] = set()
+        due = drawn - time.monotonic() if self._pass.undrawn else math.inf
+        if due < -_LONGEST_REST_S:  # there is always something that is written before it
+            return True, runs
+        try:
+            run = self._queue.get(timeout=None if due == math.inf else max(due, 0.0))
+        except queue.Empty:
+            return True, runs
         deadline = max(time.monotonic() + _SETTLE_S, rested)
         while run is not None:
             runs.add(run)
@@ -180,111 +187,6 @@ class TrialRecorder:
             except queue.Empty:
                 break
         return True
-
-
-class _Pass:
-    """Comparing runs with their trials, and the book that stays open from one time to the next."""
-
-    def __init__(self, storage: Storage | Path, timeout_s: float) -> None:
-        self.place = place_of(storage)
-        self.closing = threading.Event()
-        self._timeout_s = timeout_s
-        self._book: TrialBook | None = None
-        self._strange: set[RunKey] = set()
-        self._pages: dict[RunKey, tuple[int, float]] = {}  # what each tells, and since when
-        self.full: set[RunKey] = set()  # all trials that they get are written
-
-    def everything(self, journal: Journal) -> None:
-        """Compares every run, then ends the trials that no run answers for."""
-        pending = self.some(journal, journal.runs())
-        if self.closing.is_set() or (self._book is None and self.place.identity() is None):
-            return
-        self._opened().fail_strays(pending)
-
-    def some(self, journal: Journal, runs: Iterable[RunKey]) -> set[Identity]:
-        """Compares these runs; the decisions of theirs that are still open."""
-        pending: set[Identity] = set()
-        if self._book is not None:
-            self._book.check()
-        for run in runs:
-            if self.closing.is_set():
-                break
-            try:
-                pending |= self._one(journal, run)
-            except _outages():
-                raise
-            except Exception as error:  # one run that cannot be told must not hide the others
-                if run not in self._strange:
-                    self._strange.add(run)
-                    log.warning(
-                        "the decisions of run %s cannot be copied to %s: %s; they are in the "
-                        "journal (lrpilot show)",
-                        run,
-                        self.place.name,
-                        words_of(error, self.place),
-                    )
-        return pending
-
-    def _one(self, journal: Journal, run: RunKey) -> set[Identity]:
-        """Compares one run; the decisions of it that are still open."""
-        if run in self.full:
-            self._draw(journal, run)
-            return set()
-        cases = read_cases(journal, run)
-        entries = [entry_of(journal, case) for case in cases[:MAX_TRIALS]]
-        entries += islice(search_entries(journal, run, time.time()), MAX_TRIALS)
-        for entry in entries:
-            self._opened().put(entry)
-        if entries:
-            self._draw(journal, run)
-        pending = {entry.identity for entry in entries if entry.pending}
-        if len(cases) > MAX_TRIALS and not pending:
-            self.full.add(run)
-            log.info("run %s: later decisions than its first %d have no trials", run, MAX_TRIALS)
-        return pending
-
-    def _draw(self, journal: Journal, run: RunKey) -> None:
-        """Brings the run's page up to date: at its end, and before that now and then."""
-        storage, now = self._opened().storage, time.monotonic()
-        told, at = self._pages.get(run) or (mark_of(storage, run), -math.inf)
-        newest, over = newest_news(journal, run)
-        if newest > told and (over or not told or now - at >= _REDRAW_S):
-            show(storage, page_of(journal, run, newest))
-            told, at = newest, now
-        self._pages[run] = told, at
-        if over:
-            del self._pages[run]
-
-    def close(self) -> None:
-        """Lets go of the file; it is opened again when needed."""
-        book, self._book = self._book, None
-        self._pages.clear()
-        if book is not None:
-            book.close()
-
-    def _opened(self) -> TrialBook:
-        if self._book is None:
-            self._book = TrialBook(self.place, self._timeout_s)
-            self._book.check()
-        return self._book
-
-
-def _outages() -> tuple[type[Exception], ...]:
-    """Faults that are not of one run. A KeyError is a study that somebody deleted."""
-    common = (
-        OSError,
-        KeyError,
-        ImportError,
-        sqlite3.Error,
-        SQLAlchemyError,
-        JournalUnavailable,
-        TrialsUnavailable,
-    )
-    try:
-        from optuna.exceptions import OptunaError
-    except ImportError:
-        return common
-    return (*common, OptunaError)
 
 
 def _tell(error: Exception, place: Place, *, first: bool) -> None:

@@ -1,5 +1,6 @@
 """`lrpilot doctor`: each check, made to fail for real, and the whole of it."""
 
+import contextlib
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from lrpilot_controller.cli.checkup import NOTE, OK, WRONG
 from lrpilot_controller.journal import SqlJournal
 from lrpilot_controller.server.address import Address
 from lrpilot_controller.storage import Storage
+from lrpilot_controller.tuning.file import TrialsFile
 from support.daemon import Daemon, cli, environment
 
 
@@ -90,6 +92,22 @@ def test_a_journal_of_a_newer_version_is_wrong(storage: Path) -> None:
     found = checkup.journal(storage)
     assert found.level == WRONG
     assert "upgrade" in found.says
+
+
+@pytest.mark.parametrize(
+    ("tables", "todo"),
+    [("v99.0.0.a", "pip install -U optuna"), ("v3.0.0.a", "optuna storage upgrade")],
+)
+def test_trials_of_another_optuna_are_wrong(storage: Path, tables: str, todo: str) -> None:
+    path = storage / "optuna.db"
+    TrialsFile(path).open(5, create=True).engine.dispose()
+    assert checkup.trials(storage).level == OK
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE alembic_version SET version_num = ?", (tables,))
+    found = checkup.trials(storage)
+    assert found.level == WRONG
+    assert f"another version of Optuna (its tables are {tables}" in found.says
+    assert todo in found.says
 
 
 @pytest.mark.parametrize("name", ["journal", "trials"])

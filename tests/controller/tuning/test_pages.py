@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from lrpilot_controller.core.model import Action, SignalKind
 from lrpilot_controller.journal import Journal
-from lrpilot_controller.tuning import recorder
+from lrpilot_controller.tuning import copying, recorder
 from lrpilot_controller.tuning.dashboard import Review
 from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
 
@@ -66,8 +66,8 @@ def test_a_page_is_drawn_again_when_the_run_has_more_to_tell_and_at_no_other_tim
     run: Any, journal: Journal, storage: Path, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    draw = recorder.page_of
-    monkeypatch.setattr(recorder, "page_of", lambda *a: drawn.append(1) or draw(*a))
+    draw = copying.page_of
+    monkeypatch.setattr(copying, "page_of", lambda *a: drawn.append(1) or draw(*a))
     decided(run, 1)
     run.goodbye()
     reconcile(storage, journal)
@@ -153,3 +153,58 @@ def test_links_are_found_without_reading_a_page(
     few = len(asked)
     assert links("b", "c", "d", "e") == 15
     assert len(asked) == few
+
+
+def test_the_trials_of_all_runs_are_written_before_a_page_is_drawn(
+    journal: Journal,
+    new_run: Callable[[str], Any],
+    recording: Callable[..., TrialRecorder],
+    trials: Callable[[], list[Any]],
+    until: Callable[[Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next run of a job asks for what this one found, and for no picture of it."""
+    written: list[int] = []
+    show = copying.show
+
+    def showing(*args: Any) -> None:
+        written.append(len(trials()))
+        show(*args)
+
+    monkeypatch.setattr(copying, "show", showing)
+    for name in ("a", "b", "c"):
+        one = new_run(name)
+        one.open()
+        one.decide(1)
+        one.goodbye()
+    recording().start(journal)
+    until(lambda: len(written) == 3)
+    assert written == [3, 3, 3]
+
+
+def test_pages_are_drawn_though_there_is_always_something_to_write(
+    journal: Journal,
+    new_run: Callable[[str], Any],
+    recording: Callable[..., TrialRecorder],
+    until: Callable[[Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(copying, "show", lambda _, page: drawn.append(page.home.name))
+    monkeypatch.setattr(recorder, "_LONGEST_REST_S", 0.2)
+    keeping = recording()
+    keeping.start(journal)
+    quiet, busy = new_run("quiet"), new_run("busy")
+    for one in (quiet, busy):
+        one.listener = keeping.record
+        one.open()
+        one.decide(1)
+    numbers = iter(range(2, 10_000))
+
+    def is_drawn() -> bool:
+        for _ in range(5):
+            busy.decide(next(numbers))
+        return len(drawn) >= 2
+
+    until(is_drawn)
+    assert "demo/probes/quiet" in drawn

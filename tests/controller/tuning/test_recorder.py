@@ -367,7 +367,7 @@ def test_a_run_that_decides_without_end_has_so_many_trials(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("lrpilot_controller.tuning.recorder.MAX_TRIALS", 3)
+    monkeypatch.setattr("lrpilot_controller.tuning.copying.MAX_TRIALS", 3)
     for number in range(1, 7):
         finish(run, number)
     recorder = recording()

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from lrpilot_controller.core.model import SignalKind
 from lrpilot_controller.journal import SqlJournal
-from lrpilot_controller.tuning import recorder, studies
+from lrpilot_controller.tuning import copying, studies
 from lrpilot_controller.tuning.file import TrialsFile
 from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.recorder import reconcile
@@ -139,14 +139,14 @@ def test_a_run_that_cannot_be_told_does_not_hide_the_others(
     other = type(run)(journal, "other")
     other.open()
     other.decide(1)
-    real = recorder.read_cases
+    real = copying.read_cases
 
     def fails(journal: Any, key: Any) -> Any:
         if key == run.key:
             raise ValueError("damaged")
         return real(journal, key)
 
-    monkeypatch.setattr(recorder, "read_cases", fails)
+    monkeypatch.setattr(copying, "read_cases", fails)
     reconcile(storage, journal)
     assert [trial.user_attrs["run"] for trial in trials()] == ["demo/other"]
     (warning,) = caplog.records
