@@ -130,8 +130,7 @@ def test_trials_that_cannot_be_written(
         rescued(tuning, DURING)
         until(lambda: "not being copied" in tuning.log, what="the fault in the log")
         assert words in tuning.log
-        if breaking is not of_another_version:
-            assert "!! reviews" in cli("doctor", "--storage", tuning.storage).stdout
+        assert "!! reviews" in cli("doctor", "--storage", tuning.storage).stdout
     until(lambda: trials(tuning, DURING) == len(cuts(tuning, DURING)), what="the review")
     assert trials(tuning, PAST) == len(cuts(tuning, PAST))
     for words in TOLD:
