@@ -17,7 +17,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SnapshotTaken,
 )
-from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
+from lrpilot_controller.core.findings import Candidate, Reach, SearchEnd, SearchResult, Sweep
 from lrpilot_controller.core.model import (
     Action,
     Attempt,
@@ -43,6 +43,7 @@ RESULT = SearchResult(
     2.3,
     (Candidate(0.0316, 0.4, 30), Candidate(0.316, math.inf, 8)),
     Sweep((1e-6, 1e-3, 1.0), (2.3, 2.2, math.inf)),
+    Reach(0.0316, 30, 0.2, 1.3, 1.9),
 )
 
 
@@ -193,6 +194,7 @@ def test_the_newest_result_is_told_whole() -> None:
             {"lr": 0.316, "score": "Infinity", "steps": 8},
         ],
         "sweep": {"lrs": [1e-6, 1e-3, 1.0], "losses": [2.3, 2.2, "Infinity"]},
+        "progress": {"lr": 0.0316, "steps": 30, "at_once": 0.2, "halfway": 1.3, "end": 1.9},
     }
 
 

@@ -17,6 +17,7 @@ from lrpilot_controller.core.events import (
     SessionLost,
     SessionOpened,
 )
+from lrpilot_controller.core.findings import Reach
 from lrpilot_controller.core.model import Attempt, Decision, Signal
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal import JournalWriter, Record, RunKey, SqlJournal
@@ -43,14 +44,15 @@ class NoLink:
 
 @dataclass
 class _Priors:
-    """What earlier runs found."""
+    """What earlier runs found, where their programs came far."""
 
     lr: float | None
     deadline_s: float = 1.0
 
     def ask(self, run: RunKey, attempt: Attempt) -> "Future[PriorAnswered]":
         answer: Future[PriorAnswered] = Future()
-        answer.set_result(PriorAnswered(attempt.id, self.lr, "an earlier run"))
+        came = () if self.lr is None else (Reach(self.lr, 40, 0.0, 1.0, 1.0),)
+        answer.set_result(PriorAnswered(attempt.id, self.lr, "an earlier run", came))
         return answer
 
 

@@ -20,7 +20,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SnapshotTaken,
 )
-from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult
+from lrpilot_controller.core.findings import Candidate, Reach, SearchEnd, SearchResult
 from lrpilot_controller.core.model import (
     Action,
     Attempt,
@@ -151,6 +151,7 @@ FOUND = SearchResult(
     "0.0316 won of 3 LRs",
     2.3,
     (Candidate(0.01, 1.2, 30), Candidate(0.0316, 0.9, 30), Candidate(0.1, math.inf, 8)),
+    progress=Reach(0.0316, 30, 0.2, 1.3, 1.4),
 )
 
 

@@ -17,7 +17,7 @@ from lrpilot_controller.core.events import (
     SearchEnded,
     SnapshotTaken,
 )
-from lrpilot_controller.core.findings import SearchEnd, SearchResult
+from lrpilot_controller.core.findings import Reach, SearchEnd, SearchResult
 from lrpilot_controller.core.model import Attempt, Decision, DecisionStatus, ParamGroup, Receipt
 from lrpilot_controller.core.plans import Plan, Program
 from lrpilot_controller.core.settings import CoreSettings
@@ -44,7 +44,7 @@ class Searcher(Trainer):
 
     Args:
         bowl: the job.
-        prior: the LR that an earlier run found.
+        prior: the LR that an earlier run found, which saw this `progress` there.
         home: whether the start snapshot is taken at once.
         more: of the attempt.
 
@@ -62,6 +62,7 @@ class Searcher(Trainer):
         settings: CoreSettings | None = None,
         engine: Engine | None = None,
         prior: float | None = None,
+        progress: tuple[Reach, ...] = (),
         home: bool = True,
         **more: Any,
     ) -> None:
@@ -77,7 +78,7 @@ class Searcher(Trainer):
         self.plan: Plan | None = None
         super().__init__(replace(ATTEMPT, **more), settings, engine)
         if prior is not None:
-            self.feed(PriorAnswered(self.attempt.id, prior, "an earlier run"))
+            self.feed(PriorAnswered(self.attempt.id, prior, "an earlier run", progress))
         if home:
             self.take(proven_now=True)
 

@@ -108,7 +108,7 @@ class LiveAttempt(Stateful):
             case SaidGoodbye():
                 self.end(out)
             case PriorAnswered():
-                self.searches.known = event.lr
+                self.searches.known = event.known
             case Answered():
                 self.questions.answered(event)
             case ProgramEnded():

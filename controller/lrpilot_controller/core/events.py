@@ -6,7 +6,7 @@ beside them so that a person can read a run's story without replaying it.
 
 from dataclasses import dataclass
 
-from lrpilot_controller.core.findings import SearchResult
+from lrpilot_controller.core.findings import Known, Reach, SearchResult
 from lrpilot_controller.core.model import (
     Attempt,
     Decision,
@@ -157,11 +157,18 @@ class PriorAnswered:
     """What earlier runs of the same job found, asked for when the session opened.
 
     `lr` is None where there is no such run, or no answer came in time (`reason` says which).
+    `progress` is how far the programs of those runs came, see `Known`.
     """
 
     attempt: str
     lr: float | None
     reason: str
+    progress: tuple[Reach, ...] = ()
+
+    @property
+    def known(self) -> Known | None:
+        """What is to be made use of; None where there is nothing."""
+        return None if self.lr is None else Known(self.lr, self.progress)
 
 
 @dataclass(frozen=True, slots=True)

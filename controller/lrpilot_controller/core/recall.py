@@ -84,7 +84,7 @@ class Recall:
             case OutcomeMeasured() | SaidGoodbye():
                 self._watch.end([])
             case PriorAnswered():
-                self._searches.known = event.lr
+                self._searches.known = event.known
             case ProgramEnded():
                 self._searches.ended(event, [])
             case FellBack():

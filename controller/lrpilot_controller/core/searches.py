@@ -11,6 +11,7 @@ from lrpilot_controller.core.events import (
     SnapshotProven,
     SnapshotTaken,
 )
+from lrpilot_controller.core.findings import Known
 from lrpilot_controller.core.guardrails import Refusal
 from lrpilot_controller.core.model import Decision, DecisionStatus, Mode, Proposal, Receipt
 from lrpilot_controller.core.plans import Plan, PlanKind, Program
@@ -31,11 +32,11 @@ class Searches(Stateful):
         settings: what a person may set.
 
     Attributes:
-        known: the LR that an earlier run of the same job found, if any.
+        known: what earlier runs of the same job found, if any.
     """
 
     # A search under way is none of the state: it is a generator, and cannot be saved.
-    known: float | None
+    known: Known | None
     _due: bool
     _taken: SnapshotTaken | None  # the newest that is not proven
     _opened: Program | None  # the newest that the trainer began

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lrpilot_controller.core.events import ProgramEnded
-from lrpilot_controller.core.findings import SearchEnd, SearchResult
+from lrpilot_controller.core.findings import Known, SearchEnd, SearchResult
 from lrpilot_controller.core.model import Action, Attempt, Proposal
 from lrpilot_controller.core.plans import Batches, Plan, PlanKind, Program
 from lrpilot_controller.core.search.horizon import UNKNOWN, main_plan
@@ -34,14 +34,14 @@ class Searching:
         settings: what a person may set.
         home: the snapshot of the state that the search begins from; None: its first program
             takes it.
-        known: the LR that an earlier run of the same job found, if any.
+        known: what earlier runs of the same job found, if any.
     """
 
     anew = True
     """Whether training goes on from another state than the one that was watched before."""
 
     def __init__(
-        self, view: RunView, settings: CoreSettings, home: int | None, known: float | None
+        self, view: RunView, settings: CoreSettings, home: int | None, known: Known | None
     ) -> None:
         attempt = view.attempt
         self.home = home
@@ -72,10 +72,10 @@ class Searching:
             )
         )
         reuse = settings.search.reuse
-        self._trusted = known if reuse is Reuse.TRUST else None
+        self._trusted = known.lr if known is not None and reuse is Reuse.TRUST else None
         self._probes = self._begin(None if reuse is Reuse.NEVER else known)
 
-    def _begin(self, known: float | None) -> Probing[Found]:
+    def _begin(self, known: Known | None) -> Probing[Found]:
         return search(self._prober) if known is None else check(self._prober, known)
 
     def begin(self) -> Proposal:
@@ -191,7 +191,9 @@ class Searching:
 
     def _conclude(self, found: Found, end: SearchEnd = SearchEnd.FOUND) -> Proposal:
         spent = self._prober.spent
-        told = (spent, found.reason, found.reference, found.candidates, found.sweep)
+        told = (
+            spent, found.reason, found.reference, found.candidates, found.sweep, found.progress
+        )  # fmt: skip
         if found.lr is None:
             self.result = SearchResult(SearchEnd.DECLINED, self._before_lr, *told)
             return self._decline(found.reason, self.home if spent else None)
@@ -241,7 +243,7 @@ class Trying(Searching):
         self._factors = factors
         super().__init__(view, settings, None, None)
 
-    def _begin(self, known: float | None) -> Probing[Found]:
+    def _begin(self, known: Known | None) -> Probing[Found]:
         return trial(self._prober, self._factors)
 
     def _conclude(self, found: Found, end: SearchEnd = SearchEnd.TRIED) -> Proposal:

@@ -53,7 +53,7 @@ class Reuse(StrEnum):
     """What to do with an LR that an earlier run of the same job found."""
 
     NEVER = "never"  # search anew
-    CHECK = "check"  # compare it with its neighbours
+    CHECK = "check"  # repeat one program at it, and search anew where that comes less far
     TRUST = "trust"  # take it without a probe
 
 
@@ -63,7 +63,7 @@ class SearchSettings:
 
     Attributes:
         reuse: what to do with an LR that an earlier run of the same job found. A check costs a
-            few programs and finds out when something changed that the job's name does not tell.
+            program, and finds out when something changed that the job's name does not tell.
     """
 
     reuse: Reuse = Reuse.CHECK

@@ -158,7 +158,9 @@ class Watch(Stateful):
         view = self._view
         self.end(out)
         self._detectors = self._begin_detectors()
-        for loss in references:
+        # Their mean comes first: a single noisy loss is no level to tell a jump by.
+        level = sum(loss / len(references) for loss in references)
+        for loss in (level, *references) if references else ():
             self._detectors.update(view.step, loss, None, view.lr)
         self._keeping.branch_left()
         self._forget()

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrpilot_controller.core.events import PriorAnswered
+from lrpilot_controller.core.findings import Reach
 from lrpilot_controller.core.model import Attempt
+from lrpilot_controller.core.search.ladder import NOTCH
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning import studies
@@ -20,6 +22,7 @@ from lrpilot_controller.tuning.faults import words_of
 from lrpilot_controller.tuning.found import FOUND
 from lrpilot_controller.tuning.places import TrialsUnavailable
 from lrpilot_controller.tuning.reading import TrialReader
+from lrpilot_controller.tuning.searches import progress_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -32,10 +35,12 @@ HORIZONS = (0.8, 1.25)
 SEARCHED = frozenset(end.value for end in FOUND)
 """How the searches ended whose LRs are told on: a native one was compared with nothing."""
 NO_RUN = "no earlier run of this job"
-ANOTHER = 0.3
-"""Of a decade, by which what a run found is another LR than the one that it was told."""
+ANOTHER = NOTCH
+"""Of a decade, by which what a run found is another LR than it was told: neighbours on the ladder.
+Searches of one noisy job end so far apart by chance."""
 # A daemon is mostly started by the very trainer that asks, and Optuna takes a second to load.
-LOADED_S, LOADING_S = 0.2, 2.0
+# Waiting costs no step here, an answer that is too late a hundred.
+LOADED_S, LOADING_S = 1.0, 2.0
 
 
 class JobPriors:
@@ -90,15 +95,20 @@ class JobPriors:
         if not attempt.job:
             return PriorAnswered(attempt.id, None, "the trainer does not say what job it is")
         parts = self._memory.newest(studies.runs_study(run.project))
-        lr, reason = choose([trial for part in parts for trial in part.trials], attempt)
-        return PriorAnswered(attempt.id, lr, reason)
+        found = choose([trial for part in parts for trial in part.trials], attempt)
+        return PriorAnswered(attempt.id, *found)
 
 
 _Question = tuple[RunKey, Attempt, "Future[PriorAnswered]"]
 
 
-def choose(trials: "Sequence[FrozenTrial]", attempt: Attempt) -> tuple[float | None, str]:
-    """The LR that did best in the newest runs of this job, and why it or none.
+def choose(
+    trials: "Sequence[FrozenTrial]", attempt: Attempt
+) -> tuple[float | None, str, tuple[Reach, ...]]:
+    """The LR that did best in the newest runs of this job, why it or none, and what they measured.
+
+    Runs that measured how far their program came go before those that did not: what a run says of
+    its end alone, no other run can repeat.
 
     Args:
         trials: Of whole runs, oldest first.
@@ -113,23 +123,39 @@ def choose(trials: "Sequence[FrozenTrial]", attempt: Attempt) -> tuple[float | N
         and "lr" in trial.params
     ]
     if not same_job:
-        return None, NO_RUN
+        return None, NO_RUN, ()
     known = [trial for trial in same_job if _same_horizon(trial, attempt)]
     if not known:
         other = same_job[-1].user_attrs.get("total_steps")
-        return None, (
-            f"an earlier run had another horizon: {other or 'unknown'}, "
-            f"now {attempt.total_steps or 'unknown'}"
+        return (
+            None,
+            (
+                f"an earlier run had another horizon: {other or 'unknown'}, "
+                f"now {attempt.total_steps or 'unknown'}"
+            ),
+            (),
         )
     newest = _since_refuted(known)[-NEWEST:]
+    newest = [trial for trial in newest if _progress(trial)] or newest
     # A validation loss and a train loss are not to be compared.
     measure = newest[-1].user_attrs.get("measure")
     newest = [trial for trial in newest if trial.user_attrs.get("measure") == measure]
     best = min(newest, key=lambda trial: _value(trial))
     near = [t for t in newest if _value(t) - _value(best) <= NEAR * abs(_value(best))]
-    lr = statistics.median_low([float(trial.params["lr"]) for trial in near])
+    lr = statistics.median_low([_lr(trial) for trial in near])
     runs = f"{len(newest)} earlier run{'s' * (len(newest) != 1)} of this job"
-    return lr, f"LR {lr:.4g} did best in {runs} ({best.user_attrs.get('run')})"
+    reason = f"LR {lr:.4g} did best in {runs} ({best.user_attrs.get('run')})"
+    agree = [trial for trial in newest if abs(math.log10(_lr(trial) / lr)) <= ANOTHER]
+    agree.sort(key=lambda trial: _lr(trial) != lr)  # those of this very LR come first
+    return lr, reason, tuple(came for trial in agree if (came := _progress(trial)))
+
+
+def _lr(trial: "FrozenTrial") -> float:
+    return float(trial.params["lr"])
+
+
+def _progress(trial: "FrozenTrial") -> Reach | None:
+    return progress_of(trial.user_attrs.get("progress"))
 
 
 def _since_refuted(trials: "Sequence[FrozenTrial]") -> "Sequence[FrozenTrial]":
@@ -138,7 +164,7 @@ def _since_refuted(trials: "Sequence[FrozenTrial]") -> "Sequence[FrozenTrial]":
     What all before it agreed on does not hold any more, or never did.
     """
     for place in range(len(trials) - 1, 0, -1):
-        told, found = trials[place].user_attrs.get("prior"), trials[place].params["lr"]
+        told, found = trials[place].user_attrs.get("prior"), _lr(trials[place])
         if told and abs(math.log10(found / told)) > ANOTHER:
             return trials[place:]
     return trials

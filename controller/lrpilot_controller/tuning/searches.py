@@ -1,12 +1,16 @@
 """What searches found and tried, as trials: one per run that goes on with it, one per LR tried."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from lrpilot_controller.core.findings import Reach
 from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.core.probation import DECAY
+from lrpilot_controller.core.search.horizon import SHORTEST
+from lrpilot_controller.core.search.ladder import MOST
 from lrpilot_controller.core.telemetry import Samples
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.tuning.entries import Entry, Home, Param, State, plain, thinned
@@ -56,6 +60,7 @@ def _run_entry(journal: Journal, run: RunKey, found: Found) -> Entry:
         "steps": result.steps if result else None,
         "reference": result.reference if result else None,
         "plan": _plan(found.plan) if found.plan else None,
+        "progress": told(result.progress) if result and result.progress else None,
         "version": VERSION,
         "client_version": attempt.client_version,
         "outcome": found.end or "running",
@@ -77,6 +82,22 @@ def _run_entry(journal: Journal, run: RunKey, found: Found) -> Entry:
         page=probes_home(run),
         measured=partial(_measured, journal, run, found),
     )  # fmt: skip
+
+
+def told(progress: Reach) -> list[float]:
+    """How far a program came, as a trial's attribute: what `progress_of` reads."""
+    end = () if progress.end is None else (progress.end,)
+    return [progress.lr, progress.steps, progress.at_once, progress.halfway, *end]
+
+
+def progress_of(attribute: object) -> Reach | None:
+    """What `told` told; None where this is no such thing."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        lr, steps, *falls = (float(one) for one in attribute)  # type: ignore[attr-defined]
+        finite = all(math.isfinite(one) for one in (lr, *falls))
+        if finite and lr > 0 and SHORTEST <= steps <= MOST and 2 <= len(falls) <= 3:
+            return Reach(lr, int(steps), *falls)
+    return None
 
 
 def _plan(plan: Plan) -> str:

@@ -1,8 +1,10 @@
 """The benchmark three times over one project, and over a project whose past is a lie.
 
 `python -m tests.benchmarks.quality.passes [--tasks T ...] [--bases B ...] [--seeds S ...]
-[--lies FACTOR ...] [--jobs N]`: a pass is each task once, on a seed of its own. A lie is a hundred
-trials in the project's past that claim a loss of nearly nothing at FACTOR times the best LR.
+[--lies FACTOR ...] [--forged] [--jobs N]`: a pass is each task once, on a seed of its own. A lie is
+a hundred trials in the project's past that claim a loss of nearly nothing at FACTOR times the best
+LR. Forged ones claim as well that their programs came as far as those of a real run; those figures
+are printed alone.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ import torch
 from tests.benchmarks import _report
 
 from lrpilot_controller.core import events
+from lrpilot_controller.core.findings import Reach
 from lrpilot_controller.tuning import studies
 from lrpilot_controller.tuning.places import place_of
+from lrpilot_controller.tuning.searches import told
 
 from . import oracle, ours, store
 from .daemons import serving
@@ -41,6 +45,7 @@ class Series:
 
     Attributes:
         lie: What the project's past claims is the best LR, times the best; None: it has no past.
+        forged: The lie tells how far programs came, as a real run saw it.
     """
 
     task: str
@@ -49,6 +54,7 @@ class Series:
     runs: int
     folder: Path
     lie: float | None = None
+    forged: bool = False
 
 
 def measure(series: Series) -> list[dict[str, Any]]:
@@ -65,12 +71,13 @@ def measure(series: Series) -> list[dict[str, Any]]:
         own = seeds[str(seed)]
         if series.lie is not None and not number:
             lr = min(max(own["best"]["lr"] * series.lie, 1e-12), 1e6)
-            lie(series.folder, project, job_of(series, cell), cell.steps, lr)
+            called, progress = job_of(series, cell)
+            claimed = replace(progress, lr=progress.lr * series.lie) if progress else None
+            lie(series.folder, project, called, cell.steps, lr, claimed)
         job = task(cell.task, seed, cell.steps)
         variant, name = ours.VARIANTS[METHOD], f"run-{number}"
         outcome = ours.run_as(job, base_lr(cell, seeds), variant, project, name, series.folder)
-        told = ours.records(series.folder, project, name)
-        happened = [record.event for record in told]
+        happened = [one.event for one in ours.records(series.folder, project, name)]
         ours.await_trials(series.folder, project, number + 1 + LIES * (series.lie is not None))
         found.append(
             {
@@ -82,6 +89,7 @@ def measure(series: Series) -> list[dict[str, Any]]:
                 "probed": sum(
                     len(e.losses) for e in happened if isinstance(e, events.ProgramEnded)
                 ),
+                "told": [e.reason for e in happened if isinstance(e, events.PriorAnswered)],
                 "why": [e.result.reason for e in happened if isinstance(e, events.SearchEnded)],
                 **row(outcome, own["best"]["loss"], own["uninformed"]),
             }
@@ -89,21 +97,26 @@ def measure(series: Series) -> list[dict[str, Any]]:
     return found
 
 
-def job_of(series: Series, cell: Cell) -> str:
-    """What a trainer calls this job: one that is over at once tells it."""
+def job_of(series: Series, cell: Cell) -> tuple[str, Reach | None]:
+    """What a trainer calls this job, and how far the programs of a whole run came.
+
+    Where nothing is forged one that is over at once tells the name.
+    """
     seeds = reference(cell)
     assert seeds is not None
-    short = task(cell.task, cell.seed, 1)
+    first = task(cell.task, cell.seed, cell.steps if series.forged else 1)
     project = f"name-{series.lie:.3g}-{series.base:g}-{series.seed}-{series.task}"
-    ours.train(short, base_lr(cell, seeds), ours.VARIANTS[METHOD], project, "run", series.folder)
+    ours.train(first, base_lr(cell, seeds), ours.VARIANTS[METHOD], project, "run", series.folder)
     ours.await_trials(series.folder, project, 1)
-    for record in ours.records(series.folder, project, "run"):
-        if isinstance(record.event, events.SessionOpened):
-            return record.event.attempt.job
-    raise RuntimeError(f"{project} was never opened")
+    happened = [one.event for one in ours.records(series.folder, project, "run")]
+    [name] = {e.attempt.job for e in happened if isinstance(e, events.SessionOpened)}
+    came = [e.result.progress for e in happened if isinstance(e, events.SearchEnded)]
+    return name, came[-1] if came else None
 
 
-def lie(folder: Path, project: str, job: str, steps: int, lr: float) -> None:
+def lie(
+    folder: Path, project: str, job: str, steps: int, lr: float, progress: Reach | None
+) -> None:
     """Put a past into a project: so many runs of the job that did best at this LR."""
     import optuna
     from optuna.distributions import FloatDistribution
@@ -125,6 +138,7 @@ def lie(folder: Path, project: str, job: str, steps: int, lr: float) -> None:
                 "total_steps": steps,
                 "measure": "train",
                 "end": "found",
+                **({"progress": told(progress)} if progress else {}),
             },
         )
         study.add_trial(trial)
@@ -149,7 +163,9 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ]
     return {
         "runs": len(rows),
-        "passes": [_means([r for r in clean if r["number"] == k]) for k in range(PASSES)],
+        "passes": [
+            _means([r for r in clean if r["number"] == k]) for k in range(PASSES if clean else 0)
+        ],
         "after_lies": after,
     }
 
@@ -172,18 +188,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bases", nargs="+", type=float, default=BASES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--lies", nargs="*", type=float, default=FACTORS, metavar="FACTOR")
+    parser.add_argument("--forged", action="store_true", help="lies alone, which tell progress")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     options = parser.parse_args(arguments)
+    pasts: list[tuple[float | None, int]] = [] if options.forged else [(None, PASSES)]
+    pasts += [(factor, AFTER_LIES) for factor in options.lies]
     rows: list[dict[str, Any]] = []
     spawn = multiprocessing.get_context("spawn")
     with serving([METHOD]) as folders, ProcessPoolExecutor(options.jobs, mp_context=spawn) as pool:
         folder = folders[METHOD]
         futures = [
-            pool.submit(measure, Series(name, base, seed, runs, folder, told))
+            pool.submit(measure, Series(name, base, seed, runs, folder, past, options.forged))
             for name in options.tasks
             for base in options.bases
             for seed in options.seeds
-            for told, runs in [(None, PASSES), *((factor, AFTER_LIES) for factor in options.lies)]
+            for past, runs in pasts
         ]
         for future in as_completed(futures):
             found = future.result()
@@ -191,12 +210,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             one = found[0]
             shown = " ".join(f"{r['excess']:.3f}({r['probed']})" for r in found)
             print(f"{one['task']} x{one['base']:g} lie {one['lie']}: {shown}", flush=True)
-    told = figures(rows)
-    table = [(f"pass {k + 1}", *one.values()) for k, one in enumerate(told["passes"])]
-    for name, runs in told["after_lies"].items():
+    came = figures(rows)
+    table = [(f"pass {k + 1}", *one.values()) for k, one in enumerate(came["passes"])]
+    for name, runs in came["after_lies"].items():
         table += [(f"lie {name}, run {k + 1}", *one.values()) for k, one in enumerate(runs)]
     _report.table("means", ("", "runs", "excess", "alone", "probed", "outside"), table)
-    _report.save("passes", {**told, "rows": rows})
+    if not options.forged:
+        _report.save("passes", {**came, "rows": rows})
     return 0
 
 

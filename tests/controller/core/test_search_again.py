@@ -4,7 +4,7 @@ import pytest
 
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import Commanded, PriorAnswered, SnapshotProven
-from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.core.findings import Reach, SearchEnd
 from lrpilot_controller.core.model import Action, Mode
 from lrpilot_controller.core.search.horizon import main_plan
 from lrpilot_controller.core.settings import CoreSettings, Reuse, SearchSettings
@@ -29,15 +29,22 @@ def test_an_lr_that_is_trusted_costs_nothing() -> None:
     assert (result.end, result.lr, result.steps) == (SearchEnd.REUSED, 0.3, 0)
 
 
-def test_one_that_is_checked_costs_a_ladder() -> None:
-    known = found_lr()
-    run = Searcher(prior=known)
+def test_one_that_is_checked_costs_a_program() -> None:
+    first = Searcher().search()
+    assert first is not None
+    assert first.progress is not None
+    run = Searcher(prior=first.lr, progress=(first.progress,))
     result = run.search()
     assert result is not None
-    assert result.end is SearchEnd.FOUND
-    phases = {d.program.phase for d in programs(run.decisions) if d.program}
-    assert phases == {"reference", "ladder"}
-    assert known / 2.5 < result.lr < known * 2.5
+    assert (result.end, result.lr) == (SearchEnd.FOUND, first.lr)
+    phases = [d.program.phase for d in programs(run.decisions) if d.program]
+    assert phases == ["reference", "ladder"]
+    assert run.decisions[-1].restore_snapshot is None  # it goes on where the program ended
+    assert result.progress is not None  # for the next run
+
+
+def test_one_that_nobody_measured_is_searched_anew() -> None:
+    assert found_lr(prior=1e-5) == found_lr()
 
 
 def test_one_that_is_not_to_be_used_changes_nothing() -> None:
@@ -56,7 +63,8 @@ def test_an_answer_that_knows_none_is_a_first_run() -> None:
 @pytest.mark.parametrize("known", [1e-30, 1e-9, 1e9, 1e30])
 @pytest.mark.parametrize("settings", [TRUST, CoreSettings()], ids=["trust", "check"])
 def test_one_beyond_the_bounds_is_brought_within(known: float, settings: CoreSettings) -> None:
-    run = Searcher(prior=known, settings=settings)
+    progress = (Reach(known, 40, 0.0, 1.0, 1.0),)
+    run = Searcher(prior=known, progress=progress, settings=settings)
     result = run.search()
     assert result is not None
     assert ATTEMPT.min_lr <= result.lr <= ATTEMPT.max_lr

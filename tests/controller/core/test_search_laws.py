@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lrpilot_controller.core.engine import Engine
 from lrpilot_controller.core.events import Input, Output, ProgramEnded
-from lrpilot_controller.core.findings import SearchEnd
+from lrpilot_controller.core.findings import Reach, SearchEnd
 from lrpilot_controller.core.model import DecisionStatus
 from lrpilot_controller.core.plain import to_plain
 from lrpilot_controller.core.settings import CoreSettings, Limits
@@ -138,7 +138,8 @@ REASONS = ["length", "length", "loss_cap", "non_finite", "interrupted", "made up
 def test_whatever_programs_report_it_ends(
     data: st.DataObject, replay: bool, prior: float | None
 ) -> None:
-    run = Searcher(can_replay=replay, prior=prior)
+    progress = (Reach(0.3, 40, 0.0, 1.0, 1.0),)
+    run = Searcher(can_replay=replay, prior=prior, progress=progress)
     losses = itertools.cycle(data.draw(st.lists(LOSS, min_size=1, max_size=20)))
     reasons = itertools.cycle(data.draw(st.lists(st.sampled_from(REASONS), min_size=1)))
     for _ in range(400):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lrpilot_controller.core.events import ProgramEnded, SearchEnded
@@ -115,6 +116,23 @@ def test_a_run_that_blows_up_after_it_is_judged_by_the_losses_before_it() -> Non
     run.search()
     run.train([100.0] * 60)
     assert signals(run.outputs)
+
+
+def test_one_low_loss_before_a_search_is_no_level_that_the_run_jumped_from() -> None:
+    run = Searcher()
+    heard = [(2.0, 6.1, 5.9, 6.2, 6.0, 5.8), *[(math.inf,)] * 100]
+    while run.todo:
+        decision = run.todo.pop(0)
+        run.answer(decision, DecisionStatus.APPLIED)
+        if decision.program is not None:
+            losses = heard.pop(0)
+            first, run.step = run.step, run.step + len(losses)
+            why = "length" if math.isfinite(losses[0]) else "non_finite"
+            ended = ProgramEnded("t1", run._report(), decision.id, first, losses, why, run.branch)
+            run.feed(ended)
+    assert run.result is not None
+    run.train([float(loss) for loss in np.random.default_rng(1).normal(5.0, 1.0, 300)])
+    assert not signals(run.outputs)
 
 
 def test_on_fresh_batches_programs_say_so() -> None:

@@ -22,7 +22,7 @@ from lrpilot_controller.core.events import (
     SessionOpened,
     SignalSeen,
 )
-from lrpilot_controller.core.findings import Candidate, SearchEnd, SearchResult, Sweep
+from lrpilot_controller.core.findings import Candidate, Reach, SearchEnd, SearchResult, Sweep
 from lrpilot_controller.core.model import (
     Action,
     Attempt,
@@ -164,6 +164,7 @@ RESULT = SearchResult(
     2.31,
     (Candidate(0.0316, 0.4, 30), Candidate(0.316, math.inf, 9)),
     Sweep((1e-6, 1e-3), (2.3, math.inf)),
+    Reach(0.0316, 30, 0.1, 1.5, 1.91),
 )
 
 
@@ -171,7 +172,7 @@ RESULT = SearchResult(
     "event",
     [
         SessionOpened(Attempt("t1", (ParamGroup("all", 0.1),), 0.0, 1.0, plan=DECAY)),
-        PriorAnswered("t1", 0.0316, "run demo/b"),
+        PriorAnswered("t1", 0.0316, "run demo/b", (Reach(0.1, 24, 0.0, 1.5, None),)),
         PriorAnswered("t1", None, "no earlier run of this job"),
         Asked("t1", Question(3, SignalKind.DIVERGENCE, 1 / 3, 1 / 9, 0.9)),
         Answered("t1", 3, 0.25, "12 earlier interventions"),

@@ -1,5 +1,6 @@
 """What the next run of a job is told of what earlier ones found."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,31 +9,45 @@ from typing import Any
 import pytest
 
 from lrpilot_controller.core.events import PriorAnswered
+from lrpilot_controller.core.findings import Reach
 from lrpilot_controller.journal import RunKey
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.forgetting import forget
 from lrpilot_controller.tuning.priors import JobPriors
+from lrpilot_controller.tuning.searches import progress_of
+from lrpilot_controller.tuning.searches import told as told_as
 from support.journaled_runs import ATTEMPT, FOUND, Searching, Trial
 
 
 @pytest.fixture
-def priors(storage: Path, told: Callable[[str], list[Trial]]) -> Iterator[Callable[..., Any]]:
+def asked(storage: Path, told: Callable[[str], list[Trial]]) -> Iterator[Callable[..., Any]]:
     """Brings the trials up to the journal, then asks."""
     opened: list[JobPriors] = []
 
-    def ask(**change: Any) -> tuple[float | None, str]:
+    def answer(**change: Any) -> PriorAnswered:
         told("")
         if not opened:
             opened.append(JobPriors(storage))
         attempt = replace(ATTEMPT, id="now", **change)
-        answer = opened[0].ask(RunKey("demo", "new"), attempt).result(30)
-        assert isinstance(answer, PriorAnswered)
-        assert answer.attempt == "now"
-        return answer.lr, answer.reason
+        found = opened[0].ask(RunKey("demo", "new"), attempt).result(30)
+        assert isinstance(found, PriorAnswered)
+        assert found.attempt == "now"
+        return found
 
-    yield ask
+    yield answer
     for each in opened:
         each.close(10)
+
+
+@pytest.fixture
+def priors(asked: Callable[..., PriorAnswered]) -> Callable[..., tuple[float | None, str]]:
+    """The LR and the reason alone."""
+
+    def ask(**change: Any) -> tuple[float | None, str]:
+        answer = asked(**change)
+        return answer.lr, answer.reason
+
+    return ask
 
 
 @pytest.fixture
@@ -40,11 +55,17 @@ def past(new_run: Callable[[str], Any]) -> Callable[..., None]:
     """A run that found an LR, and ended at a loss."""
     names = iter(f"past-{k}" for k in range(100))
 
-    def make(lr: float, loss: float, told: float | None = None, **change: Any) -> None:
+    def make(
+        lr: float,
+        loss: float,
+        told: float | None = None,
+        progress: Reach | None = FOUND.progress,
+        **change: Any,
+    ) -> None:
         searching = Searching(new_run(next(names)), replace(ATTEMPT, **change))
         if told is not None:
             searching.run.add(PriorAnswered("first", told, "an earlier run"))
-        searching.ended(replace(FOUND, lr=lr))
+        searching.ended(replace(FOUND, lr=lr, progress=progress))
         searching.train([loss] * 10, {209: loss})
         searching.run.goodbye()
 
@@ -115,6 +136,46 @@ def test_a_run_that_was_told_an_lr_and_found_another_makes_all_before_it_forgott
     assert priors()[0] == 0.2
 
 
+def test_the_next_run_is_told_how_far_the_programs_came_that_agree(asked: Any, past: Any) -> None:
+    here, near, far = (replace(FOUND.progress, lr=lr, end=end) for lr, end in HOW_FAR)
+    past(0.2, 0.9, progress=far)
+    past(0.05, 0.6, progress=near)
+    past(0.03, 0.5, progress=here)
+    assert asked().progress == (here, near)  # a notch apart at most, the best one's first
+
+
+HOW_FAR = ((0.03, 1.4), (0.05, None), (0.2, 1.0))
+
+
+def test_what_measured_nothing_gives_way_to_what_did(asked: Any, past: Any) -> None:
+    for _ in range(30):
+        past(3.0, 1e-9, progress=None)
+    assert (asked().lr, asked().progress) == (3.0, ())
+    past(0.03, 0.5)
+    assert (asked().lr, asked().progress) == (0.03, (FOUND.progress,))
+    past(3.0, 1e-9, progress=None)
+    assert asked().lr == 0.03
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        None, 3, "abcde", [], [0.1, 24, 0.0, 1.0, 1.0, 1.0], [0.1, 24, 0.0], [-0.1, 24, 0.0, 1.0],
+        [0.1, 1e9, 0.0, 1.0], [0.1, 2, 0.0, 1.0], [0.1, 24, "nan", 1.0], [0.1, 24, 0.0, None],
+        [0.1, math.nan, 0.0, 1.0],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_progress_is_not_taken_for_it(attribute: Any) -> None:
+    assert progress_of(attribute) is None
+
+
+@pytest.mark.parametrize("end", [1.5, None])
+def test_progress_is_read_as_it_was_told(end: float | None) -> None:
+    progress = Reach(0.1, 24, -0.2, 0.5, end)
+    assert progress_of(told_as(progress)) == progress
+
+
 def test_what_a_run_without_a_search_trained_at_is_not_told_on(
     priors: Any, new_run: Any, past: Any
 ) -> None:
@@ -180,12 +241,12 @@ def test_a_moment_is_enough_once_everything_is_loaded(
     storage: Path, searching: Searching, told: Callable[[str], list[Trial]]
 ) -> None:
     priors = JobPriors(storage)
-    assert priors.deadline_s == 0.2  # there is nothing to load
+    assert priors.deadline_s == 1.0  # there is nothing to load
     searching.ended()
     told("demo/runs")
     assert priors.deadline_s == 2.0
     assert priors.ask(RunKey("demo", "new"), ATTEMPT).result(30).lr is None
-    assert priors.deadline_s == 0.2
+    assert priors.deadline_s == 1.0
     priors.close(10)
 
 

@@ -40,6 +40,7 @@ def test_a_run_that_found_an_lr_is_a_trial_until_it_ends(
     assert (about["job"], about["optimizer"]) == ("mlp/AdamW/64", "AdamW")
     assert (about["total_steps"], about["end"], about["steps"]) == (1000, "found", 120)
     assert (about["reference"], about["measure"]) == (2.3, "validation")
+    assert about["progress"] == [0.0316, 30, 0.2, 1.3, 1.4]
     assert about["client_version"] == "1.2.3"
     assert about["outcome"] == "finished"
 

@@ -7,8 +7,9 @@ away. Its score is the mean loss of the last quarter.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lrpilot_controller.core.findings import Reach
 from lrpilot_controller.core.plans import Segment, Shape, StopRule
 from lrpilot_controller.core.search.job import Prober
 from lrpilot_controller.core.search.probe import Origin, Phase, Probe, Probing, Result, held, mean
@@ -74,20 +75,38 @@ class Ladder:
             # All that ran whole turned out to lie above one that diverged: below it, then.
             yield from self._try(prober, round(edge - NOTCH, 6))
 
-    def beside(self, prober: Prober, anchor: float, distance: float) -> Probing[float | None]:
-        """Try `anchor` and one on either side, until another one is clearly better.
+    def again(
+        self, prober: Prober, program: Reach, stands: Callable[[Reach], bool | None]
+    ) -> Probing[Reach | None]:
+        """Run a program that another run ran, until it is told whether its progress `stands`.
 
         Returns:
-            Its place where it stands; None where it does not, or diverged.
+            How far it came where it stands, half-way or at its end; None where it does not.
         """
-        low, high = (round(math.log10(lr), 6) for lr in (prober.job.low, prober.job.high))
-        x, standings = round(math.log10(prober.within(anchor)), 6), self.standings
-        others = [round(max(x - distance, low), 6), round(min(x + distance, high), 6)]
-        for place in [x, *(other for other in others if other != x)]:
-            yield from self._try(prober, place)
-            if x not in standings.whole or any(standings.refutes(y, x) for y in standings.whole):
-                return None
-        return x
+        x, standings = math.log10(program.lr), self.standings
+        self.steps, standings.long = program.steps, True
+        standings.costs[x], standings.scores[x] = 0, math.inf
+        middle = yield from self._first_half(prober, x)
+        if middle == math.inf:
+            return None
+        level = standings.reference.level
+        came = Reach(program.lr, self.steps, standings.at_once.get(x, 0.0), level - middle)
+        standings.scores[x], verdict = middle, stands(came)
+        if verdict is None:
+            standings.scores[x] = mean((yield from self._second_half(prober, x)))
+            came = replace(came, end=level - standings.scores[x])
+            verdict = stands(came)
+        return came if verdict else None
+
+    def came(self, x: float) -> Reach:
+        """How far a program came that ran whole."""
+        standings, level = self.standings, self.standings.reference.level
+        falls = (
+            standings.at_once.get(x, 0.0),
+            level - standings.halfway[x],
+            level - standings.scores[x],
+        )
+        return Reach(10**x, self.steps, *falls)
 
     def _further(self, low: float, high: float) -> float | None:
         """The next candidate outside; None where the best has a neighbour on either side."""
@@ -141,6 +160,8 @@ class Ladder:
         half = self.steps // 2
         losses = yield from self._hold(prober, x, half, Origin.START, keep=self._keep())
         middle = mean(losses[half // 2 :])
+        if middle < math.inf and self.standings.replay:
+            self.standings.at_once[x] = self.standings.reference.fall(losses)
         if middle == math.inf or self.standings.whole or self.standings.long:
             return middle
         if not self._unclear(middle, half - half // 2):

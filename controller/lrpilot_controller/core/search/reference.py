@@ -1,12 +1,14 @@
 """The losses of the batches that every probe replays, before any training."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrpilot_controller.core.search.job import Prober
 from lrpilot_controller.core.search.probe import Phase, Probe, Probing, held, mean
 
 STEPS = 6  # enough for a spread; the paired parts of the search need no more
+LAST = 4  # of them, whose differences are averaged; the first one cannot differ
 UNPAIRED_STEPS = 16  # where nothing is paired, the level itself must be known
 UNPAIRED_SHARE = 0.03  # of the horizon, at most
 
@@ -32,6 +34,11 @@ class Reference:
     def worst(self) -> float:
         """The highest of the losses."""
         return max(self.losses)
+
+    def fall(self, losses: Sequence[float]) -> float:
+        """How far losses on the same batches, from the first one on, are below these."""
+        falls = [before - loss for before, loss in zip(self.losses, losses, strict=False)]
+        return math.fsum(falls[-LAST:]) / LAST
 
 
 def measure(prober: Prober) -> Probing[Reference | None]:

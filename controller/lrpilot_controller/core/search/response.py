@@ -10,14 +10,13 @@ import math
 from lrpilot_controller.core.plans import StopRule
 from lrpilot_controller.core.search.job import Prober
 from lrpilot_controller.core.search.probe import Phase, Probe, Probing, Result, held, mean
-from lrpilot_controller.core.search.reference import STEPS, Reference
+from lrpilot_controller.core.search.reference import LAST, STEPS, Reference
 
 TARGET = 0.5  # fall over the few steps, in units of noise: clearly seen, yet far from the edge
 WORSE = 8.0  # a rise by so much noise is no accident
 MEASURABLE = 1e-4  # of the noise: below it, rounding of 32 bits begins
 UNCLEAR = 1.0  # a rise by less is the transient of the first steps, or noise
 CLEAR_RISE = 3.0  # in standard errors
-LAST = 4  # steps whose differences are averaged; the first one cannot differ
 TRIES = 6
 FIRST_CUT, NEXT_CUT = 1e-3, 0.03  # after a blow-up: in one stride below any usual mistake
 RAISE, STEP_BACK = 300.0, 0.1

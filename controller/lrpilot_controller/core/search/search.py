@@ -7,10 +7,11 @@ randomness and no trainer, and replays from a journal.
 
 import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from lrpilot_controller.core.findings import Candidate, Sweep
+from lrpilot_controller.core.findings import Candidate, Known, Reach, Sweep
 from lrpilot_controller.core.search import choice, horizon, range_test, reference, response
 from lrpilot_controller.core.search.job import BudgetSpent, Job, Prober
 from lrpilot_controller.core.search.ladder import Ladder
@@ -19,8 +20,13 @@ from lrpilot_controller.core.search.range_test import RangeTest
 from lrpilot_controller.core.search.reference import Reference
 from lrpilot_controller.core.search.standings import Standings
 
-GLANCE = 0.5  # of a program: enough to tell LRs apart that are that far from each other
-BESIDE = 0.75  # of a decade
+# Of the least fall that earlier runs of the job saw in the same program. On the twelve tasks it
+# scatters by a tenth between seeds where batches tell anything; at a third of the LR it is a third.
+REPRODUCED = 2 / 3
+# In units of noise: falls on the same batches that are less scatter between seeds, those that are
+# more by a third. They grow with the LR, so that a third of one means that all is another order.
+CLEAR = 3.0
+ANOTHER_ORDER = 1 / 3
 DOUBTS = 3.0  # standard errors: less progress, on fresh batches, is no ground for a choice
 
 NO_CANDIDATE = "the budget did not allow one candidate"
@@ -41,6 +47,7 @@ class Found:
     reference: float | None = None
     candidates: tuple[Candidate, ...] = ()
     sweep: Sweep | None = None
+    progress: Reach | None = None
 
 
 def search(prober: Prober) -> Probing[Found]:
@@ -68,27 +75,44 @@ def _anew(prober: Prober, seen: Reference) -> Probing[Found]:
     return _found(prober, ladder, sweep)
 
 
-def check(prober: Prober, known: float) -> Probing[Found]:
-    """See whether an LR that an earlier run found is still right, by a glance on either side.
+def check(prober: Prober, known: Known) -> Probing[Found]:
+    """See whether what earlier runs found still holds, by one program that they ran as well.
 
-    It stands where it gains clearly and none of them is clearly better. Else the search is made as
-    if nothing was known: what is wrong may be so by orders of magnitude.
+    It stands where the loss falls about as far as it did there, half-way already or at its end.
+    Else, and where those runs did not measure it, the search is made as if nothing was known: what
+    is wrong may be so by orders of magnitude.
     """
+    if not known.progress:
+        return (yield from search(prober))
     seen = yield from _reference(prober)
     if isinstance(seen, str):
         return Found(None, seen)
-    ladder = _ladder(prober.job, seen, fall=0.0, share=GLANCE if prober.job.replay else 1.0)
-    ladder.standings.long = True  # no longer, however unclear: what is right was clear enough once
-    ladder.choose = _first
-    center = None
+    program = known.progress[0]
+    past = tuple(one for one in known.progress if one.steps == program.steps)
+    ladder = _ladder(prober.job, seen, fall=max(one.end or one.halfway for one in past))
+    came = None
     with contextlib.suppress(BudgetSpent):
-        center = yield from ladder.beside(prober, known / ladder.correction, BESIDE)
-    if center is None or not _gains(prober, ladder.standings, center):
+        came = yield from ladder.again(prober, program, partial(_stands, past, seen.noise))
+    if came is None:
         return (yield from _anew(prober, seen))
-    lr = prober.within(known)
-    reason = f"{lr:.3g} stands, of {len(ladder.standings.scores)} LRs none was clearly better"
-    told = (seen.level, _tried(ladder.standings), None)
-    return Found(lr, reason, center == ladder.live, center == ladder.kept, *told)
+    lr = prober.safe = prober.within(known.lr)
+    fell = came.halfway if came.end is None else came.end
+    reason = (
+        f"{lr:.3g} stands: a program at {came.lr:.3g} fell by {fell:.3g}, as in {len(past)} before"
+    )
+    told = (seen.level, _tried(ladder.standings), None, came)
+    return Found(lr, reason, True, False, *told)
+
+
+def _stands(past: Sequence[Reach], noise: float, now: Reach) -> bool | None:
+    """Whether a program came about as far as earlier runs saw it come; None: its end will tell."""
+    at_once = min(one.at_once for one in past)
+    if at_once > CLEAR * noise and now.at_once < ANOTHER_ORDER * at_once:
+        return False
+    if now.end is None:
+        return now.halfway >= REPRODUCED * min(one.halfway for one in past) > 0 or None
+    ends = [one.end for one in past if one.end is not None]
+    return now.end >= REPRODUCED * min(ends, default=0.0) > 0
 
 
 def _reference(prober: Prober) -> Probing[Reference | str]:
@@ -100,12 +124,11 @@ def _reference(prober: Prober) -> Probing[Reference | str]:
     return seen or "the loss is not finite before any training"
 
 
-def _ladder(job: Job, seen: Reference, fall: float, share: float = 1.0) -> Ladder:
-    """One whose programs are this share of their usual length."""
+def _ladder(job: Job, seen: Reference, fall: float) -> Ladder:
     return Ladder(
         Standings(seen, job.replay),
         fall,
-        round(share * horizon.program_steps(job.family, job.steps)),
+        horizon.program_steps(job.family, job.steps),
         partial(choice.choose, family=job.family),
         partial(horizon.correction, job.family, job.steps),
     )
@@ -135,19 +158,9 @@ def _found(prober: Prober, ladder: Ladder, sweep: RangeTest | None) -> Found:
         f"of {len(tried)} LRs {10**winner:.3g} won, at {at:.3g} between its neighbours; "
         f"x{ladder.correction:.2g} for the whole run"
     )
-    return Found(lr, reason, winner == ladder.live, winner == ladder.kept, *told)
-
-
-def _gains(prober: Prober, standings: Standings, center: float) -> bool:
-    """Whether an LR does something: by itself, or beside a lower one on the same batches."""
-    if standings.progress > DOUBTS * _doubt(standings, center):
-        return True
-    return prober.job.replay and standings.above(center)
-
-
-def _first(standings: Standings) -> float | None:
-    """The first one whose program ran whole: what is checked, while it stands."""
-    return next(iter(standings.whole), None)
+    return Found(
+        lr, reason, winner == ladder.live, winner == ladder.kept, *told, ladder.came(winner)
+    )  # fmt: skip
 
 
 def _tried(standings: Standings) -> tuple[Candidate, ...]:

@@ -9,7 +9,6 @@ from lrpilot_controller.core.search.reference import Reference
 # Standard errors of the (paired) difference by which a lower LR must win: nothing makes a short
 # program look as good as noise does, and an LR that is too low costs the whole run.
 CLEARLY = 2.0
-REFUTES = 0.1  # of its own progress: by less, an LR is not another one
 TRAILS_BELOW = 0.1  # of the leader's progress, behind which a lower LR is given up half-way
 TRAILS_ABOVE = 2.0  # in units of noise, above the start or the leader, for a higher LR
 # Standard errors that a lower LR may lie beyond that margin where programs were made longer: there
@@ -18,16 +17,17 @@ TRAILS_SLACK = 2.0
 # Standard errors in its favour that a candidate is given before it is given up half-way, where its
 # batches are not those of the leader.
 UNPAIRED_SLACK = 2.0
-VISIBLE = 0.05  # of the noise: losses on the same batches differ by less at an LR next to none
 
 
 @dataclass(slots=True)
 class Standings:
     """Candidates by log10 of their LR: their scores (infinite: diverged) and costs in steps.
 
-    Of those that ran whole, also the mean loss before the middle (`halfway`) and the losses that
-    the score is the mean of (`tails`). `replay`: all ran on the same batches, so that their losses
-    are compared in pairs. `long` says that programs were made longer, as progress was unclear.
+    Of those that came half-way on replayed batches, also their fall on those of the reference
+    (`at_once`); of those that ran whole, the mean loss before the middle (`halfway`) and the losses
+    that the score is the mean of (`tails`). `replay`: all ran on the same batches, so that their
+    losses are compared in pairs. `long` says that programs were made longer, as progress was
+    unclear.
     """
 
     reference: Reference
@@ -35,6 +35,7 @@ class Standings:
     long: bool = False
     scores: dict[float, float] = field(default_factory=dict)
     costs: dict[float, int] = field(default_factory=dict)
+    at_once: dict[float, float] = field(default_factory=dict)
     halfway: dict[float, float] = field(default_factory=dict)
     tails: dict[float, tuple[float, ...]] = field(default_factory=dict)
 
@@ -101,19 +102,6 @@ class Standings:
         """The score of a candidate that is given up: as far behind the best one as half-way."""
         assert self.best is not None
         return self.scores[self.best] + middle - self.halfway[self.best]
-
-    def above(self, x: float) -> bool:
-        """Whether it is visibly better than the next lower one: lower is not as good."""
-        below = max((y for y in self.scores if y < x), default=None)
-        if below is None or below not in self.whole:
-            return below is not None  # given up half-way
-        gain = self.scores[below] - self.scores[x]
-        return self._beats(x, below) and gain > VISIBLE * self.reference.noise
-
-    def refutes(self, x: float, other: float) -> bool:
-        """Whether one is so much better than another one that this cannot be right."""
-        gain = self.scores[other] - self.scores[x]
-        return self._beats(x, other) and gain > REFUTES * (self.reference.level - self.scores[x])
 
     def _beats(self, x: float, other: float) -> bool:
         """Whether one is better than another one by more than the noise of the pair."""
