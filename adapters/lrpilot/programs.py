@@ -4,6 +4,7 @@ import enum
 import math
 from collections.abc import Sequence
 
+from lrpilot.client.base import Status
 from lrpilot.plan import Bounds, Plan, PlanError
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
@@ -113,6 +114,23 @@ class OpenProgram:
             wait_seconds=self.waited,
             branch=branch,
         )
+
+    def fell_back(
+        self, reason: str, step: int, branch: int, waited: float
+    ) -> session_pb2.FallbackTaken:
+        """That its fallback is followed from `step` on, after `waited` seconds."""
+        return session_pb2.FallbackTaken(
+            program=self.message.id, step=step, branch=branch, reason=reason, wait_seconds=waited
+        )
+
+
+def why_no_word(status: Status, waited: float) -> str:
+    """Why nobody says what comes after a program, `waited` seconds after its end."""
+    if status.refused is not None:
+        return f"the daemon refused this run: {status.refused}"
+    if not status.connected:
+        return "the line to the daemon is lost"
+    return f"no word came within {waited:.2f} s"
 
 
 def progress_of(message: model_pb2.Program) -> str:

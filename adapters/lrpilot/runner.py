@@ -17,6 +17,7 @@ from lrpilot.programs import (
     plan_of,
     progress_of,
     still,
+    why_no_word,
 )
 from lrpilot.ranks import Word
 from lrpilot.replay import Replay
@@ -275,22 +276,11 @@ class Runner:
             line.inbox.extendleft(reversed(later))
 
     def _fall_back(self, program: OpenProgram) -> None:
-        helm, status = self._helm, self._helm.line.transport.status
-        if status.refused is not None:
-            reason = f"the daemon refused this run: {status.refused}"
-        elif not status.connected:
-            reason = "the line to the daemon is lost"
-        else:
-            reason = f"no word came within {self.waited:.2f} s"
+        helm = self._helm
+        reason = why_no_word(helm.line.transport.status, self.waited)
         helm.put_back(program.fallback_slot)
         helm.rates.follow(program.fallback)
-        taken = session_pb2.FallbackTaken(
-            program=program.message.id,
-            step=helm.rates.step,
-            branch=helm.stamp.branch,
-            reason=reason,
-            wait_seconds=self.waited,
-        )
+        taken = program.fell_back(reason, helm.rates.step, helm.stamp.branch, self.waited)
         helm.line.report(session_pb2.Report(fallback=taken))
         lr = helm.trainer.get_lrs()[0]
         text = f"LRPilot: the search is over: {reason}; training goes on at LR {lr:.3g}"

@@ -10,15 +10,13 @@ from lrpilot.client import forks, notices
 from lrpilot.client.base import MAX_SIGNALS, Item, Message, Status
 from lrpilot.client.bell import Bell
 from lrpilot.client.buffer import CAPACITY, Outbox
-from lrpilot.client.call import Ended, Ready
+from lrpilot.client.call import Ended
+from lrpilot.client.connecting import Connector
 from lrpilot.client.conversation import Conversation, End, Memory
-from lrpilot.client.discovery import Finder, Finding
-from lrpilot.client.session import Link
+from lrpilot.client.discovery import Finder
 from lrpilot.client.timing import Backoff
-from lrpilot_proto.access import Unreachable
 from lrpilot_proto.v1 import model_pb2, session_pb2
 
-CONNECT_LIMIT_S = 3.0
 # A join waits this much longer than the agent's own deadline.
 JOIN_SLACK_S = 0.2
 
@@ -47,23 +45,20 @@ class Agent:
         """
         self.inbox: deque[Message] = deque()
         self.signals: deque[model_pb2.Signal] = deque(maxlen=MAX_SIGNALS)
-        self._finder = Finder(address, token)
         self._outbox = Outbox(capacity)
         self._append = self._outbox.items.append
         self._bell = Bell()
+        self._connector = Connector(Finder(address, token), self._bell)
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._live = False
-        self._settled = threading.Event()  # it is known whether a daemon answers
         self._news = threading.Event()  # something is in the inbox, or the session ended
-        self._ready = False
         self._refused: str | None = None
         self._hello: session_pb2.Hello | None = None
         self._reopen = False
         self._memory = Memory()
         self._voice = notices.Voice()
         self._backoff = Backoff()
-        self._link: Link | None = None
 
     # -- the training thread
 
@@ -85,8 +80,8 @@ class Agent:
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until a daemon answers; False at the timeout, or early when nobody will come."""
         if self._live and os.getpid() == self._pid:
-            self._settled.wait(timeout_s)
-        return self._ready
+            self._connector.settled.wait(timeout_s)
+        return self._connector.ready
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until something lies in the inbox; False at the timeout, or when nothing will."""
@@ -148,13 +143,13 @@ class Agent:
 
     def disarm(self) -> None:
         """In a forked child: do nothing, ever again, and hold nothing open."""
-        self._live = self._ready = False
+        self._live = self._connector.ready = False
         self._append = deque[Item](maxlen=0).append
         self._memory.connected = False
         self.inbox = deque()
         self._bell.abandon()
-        if self._link is not None:
-            self._link.abandon()
+        if self._connector.link is not None:
+            self._connector.link.abandon()
 
     @property
     def status(self) -> Status:
@@ -184,10 +179,10 @@ class Agent:
             self._memory.connected = self._live = False
             self._news.set()
             with contextlib.suppress(Exception):
-                self._drop_link()
+                self._connector.drop()
             if self._refused is None and self._memory.welcomes and not self._outbox.empty:
                 self._voice.undelivered(self._outbox.pending)
-            self._settled.set()
+            self._connector.settled.set()
 
     def _supervise(self) -> None:
         failures = 0
@@ -199,10 +194,10 @@ class Agent:
                 end, why = End.LOST, repr(error)
             self._memory.connected = False
             self._news.set()
-            self._drop_link()
+            self._connector.drop()
             if end is End.CLOSED or self._refused is not None:
                 return
-            if end is End.REFUSED and self._finder.token_renewed:
+            if end is End.REFUSED and self._connector.token_renewed:
                 end = End.LOST  # the one that was refused was revoked meanwhile
             if end is End.REFUSED:
                 self._refuse(why)
@@ -216,20 +211,22 @@ class Agent:
             if end is End.BUSY:
                 self._voice.busy(why)
             # The first session may fail because the daemon ended while nobody needed it.
-            elif self._memory.welcomes or failures > 1 or not self._ready:
+            elif self._memory.welcomes or failures > 1 or not self._connector.ready:
                 self._voice.down(self._memory.welcomes > 0, why)
             self._rest(self._backoff.next(busy=end is End.BUSY))
 
     def _attempt(self) -> tuple[End, str]:
         """Connect once and hold one session."""
-        why = self._connect()
-        if why is not None or self._link is None:
-            return End.LOST, why or ""
+        link = self._connector.connect(self._over)
+        if self._connector.never:
+            self._refuse(self._connector.why)
+        if link is None:
+            return End.LOST, self._connector.why
         left = False  # a daemon that nobody needs may end; another one is started once it is needed
         while self._hello is None:
             if self._bell.deadline is not None:
                 return End.CLOSED, ""
-            if any(isinstance(event, Ended) for event in self._link.take()):
+            if any(isinstance(event, Ended) for event in link.take()):
                 left = True
                 self._bell.watch(None)
             self._bell.pause(10.0)
@@ -238,7 +235,7 @@ class Agent:
         self._reopen = False
         begun = time.monotonic()
         conversation = Conversation(
-            self._link,
+            link,
             self._bell,
             self._outbox,
             self.inbox,
@@ -249,33 +246,6 @@ class Agent:
             on_news=self._news.set,
         )
         return conversation.hold(self._hello, over=self._over, reopen=lambda: self._reopen)
-
-    def _connect(self) -> str | None:
-        """Find the daemon and connect; returns why not, if so."""
-        finding = self._finder.find(self._over)
-        if finding is Finding.NEVER:
-            self._refuse(self._finder.why)
-            return self._finder.why
-        try:
-            if finding is Finding.ABSENT:
-                raise Unreachable(self._finder.why)
-            self._link = link = Link(self._finder.address, self._finder.access)
-            self._bell.watch(link)
-        except Unreachable as error:
-            self._ready = False
-            self._settled.set()
-            return str(error)
-        deadline = time.monotonic() + CONNECT_LIMIT_S
-        while (left := deadline - time.monotonic()) > 0 and not self._over():
-            self._bell.pause(left)
-            for event in link.take():
-                if isinstance(event, Ready):
-                    self._ready = True
-                    self._settled.set()
-                    return None
-                if isinstance(event, Ended):
-                    return event.words
-        return f"{self._finder.address} accepts connections but does not answer"
 
     def _rest(self, seconds: float) -> None:
         """Wait out a backoff; a close() that begins meanwhile wants a try at once."""
@@ -290,7 +260,8 @@ class Agent:
         """Whether close() was called and has nothing left to wait for."""
         if self._bell.deadline is None:
             return False
-        hopeless = self._settled.is_set() and not (self._memory.welcomes or self._ready)
+        line = self._connector
+        hopeless = line.settled.is_set() and not (self._memory.welcomes or line.ready)
         return (
             self._hello is None
             or hopeless
@@ -301,13 +272,7 @@ class Agent:
     def _refuse(self, why: str) -> None:
         """Nobody will take anything any more: hold nothing."""
         self._refused = why
-        self._ready = False
+        self._connector.ready = False
         self._append = deque[Item](maxlen=0).append
         self._outbox.clear()
-        self._settled.set()
-
-    def _drop_link(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            self._bell.watch(None)
-            link.close()
+        self._connector.settled.set()
