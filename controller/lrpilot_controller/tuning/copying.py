@@ -41,7 +41,7 @@ class Pass:
 
     Attributes:
         closing: Set where it is to end early.
-        full: Runs of which all trials that they get are written.
+        judged: Runs of which a person said something since they were read; any thread adds to it.
         undrawn: Runs whose page may have to be drawn, in order.
     """
 
@@ -53,7 +53,8 @@ class Pass:
         self._strange: set[RunKey] = set()
         self._pages: dict[RunKey, tuple[int, float]] = {}  # what each tells, and since when
         self.undrawn: dict[RunKey, None] = {}
-        self.full: set[RunKey] = set()
+        self._full: set[RunKey] = set()  # all trials that they get are written
+        self.judged: set[RunKey] = set()
 
     def everything(self, journal: Journal) -> None:
         """Compares every run, then ends the trials that no run answers for."""
@@ -104,9 +105,10 @@ class Pass:
 
     def _one(self, journal: Journal, run: RunKey) -> set[Identity]:
         """Compares one run; the decisions of it that are still open."""
-        if run in self.full:
+        if run in self._full and run not in self.judged:
             self.undrawn[run] = None
             return set()
+        self.judged.discard(run)  # what is read from here on has it
         cases = read_cases(journal, run)
         entries = [entry_of(journal, case) for case in cases[:MAX_TRIALS]]
         entries += islice(search_entries(journal, run, time.time()), MAX_TRIALS)
@@ -116,7 +118,7 @@ class Pass:
             self.undrawn[run] = None
         pending = {entry.identity for entry in entries if entry.pending}
         if len(cases) > MAX_TRIALS and not pending:
-            self.full.add(run)
+            self._full.add(run)
             log.info("run %s: later decisions than its first %d have no trials", run, MAX_TRIALS)
         return pending
 
@@ -133,10 +135,11 @@ class Pass:
             del self._pages[run]
 
     def close(self) -> None:
-        """Lets go of the file; it is opened again when needed."""
+        """Lets go of the file; it is opened again when needed, and may be another one then."""
         book, self._book = self._book, None
         self._pages.clear()
         self.undrawn.clear()
+        self._full.clear()
         if book is not None:
             book.close()
 

@@ -85,7 +85,7 @@ class TrialRecorder:
     def record(self, run: RunKey, records: Sequence[Record]) -> None:
         """Says that these records were journaled; returns at once and never raises."""
         if any(isinstance(record.event, Commanded) for record in records):
-            self._pass.full.discard(run)  # a person may have judged what is long written
+            self._pass.judged.add(run)  # perhaps a decision that is long written
         if any([self._is_news(run, record) for record in records]):
             self._queue.put(run)
 

@@ -266,6 +266,31 @@ def test_a_file_that_is_deleted_meanwhile_is_rebuilt(
     until(lambda: [t.state for t in trials()] == [TrialState.COMPLETE] * 2)
 
 
+def test_a_deleted_file_gets_back_the_run_that_has_all_the_trials_it_may(
+    run: Any,
+    journal: SqlJournal,
+    database: Path,
+    recording: Make,
+    trials: Trials,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("lrpilot_controller.tuning.copying.MAX_TRIALS", 2)
+    for number in range(1, 4):
+        finish(run, number)
+    recorder = recording()
+    run.listener = recorder.record
+    recorder.start(journal)
+    until(lambda: "than its first 2 have no trials" in caplog.text)
+    for suffix in ("", "-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+    finish(run, 4)
+    until(lambda: "has caught up with the journal" in caplog.text)
+    assert [t.state for t in trials()] == [TrialState.COMPLETE] * 2
+
+
 def test_a_study_that_is_deleted_meanwhile_is_rebuilt(
     run: Any,
     journal: SqlJournal,

@@ -1,5 +1,6 @@
 """What a person says of a decision, as the trials and who learns from them have it."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from lrpilot_controller.core.events import Commanded
 from lrpilot_controller.core.model import DecisionStatus, Verdict
-from lrpilot_controller.journal import Journal
+from lrpilot_controller.journal import Journal, RunKey
+from lrpilot_controller.tuning.cases import Case, read_cases
 from lrpilot_controller.tuning.interventions import JUDGED, counted_gain, gain_of
 from lrpilot_controller.tuning.recorder import TrialRecorder, reconcile
 
@@ -91,6 +93,37 @@ def test_a_running_daemon_takes_a_verdict_on_an_old_decision(
     run.listener = recorder.record
     recorder.start(journal)
     run.add(judged(1, good=False))
+    until(lambda: counted() == {0: -JUDGED})
+
+
+def test_a_verdict_that_comes_while_its_run_is_read_for_the_last_time_is_not_lost(
+    new_run: Callable[[str], Any],
+    journal: Journal,
+    recording: Callable[..., TrialRecorder],
+    until: Callable[[Callable[[], object]], None],
+    counted: Counted,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("lrpilot_controller.tuning.copying.MAX_TRIALS", 1)
+    run, recorder = new_run("exp-1"), recording()
+    run.open()
+    for number in (1, 2):
+        run.decide(number)
+        run.receipt(number)
+        run.outcome(number, Verdict.IMPROVED, 0.4)
+    run.listener = recorder.record
+
+    def judged_meanwhile(journal: Journal, key: RunKey) -> list[Case]:
+        cases = read_cases(journal, key)
+        if not any(case.judged for case in cases):
+            run.add(judged(1, good=False))
+        return cases
+
+    monkeypatch.setattr("lrpilot_controller.tuning.copying.read_cases", judged_meanwhile)
+    recorder.start(journal)
+    until(lambda: "than its first 1 have no trials" in caplog.text)
     until(lambda: counted() == {0: -JUDGED})
 
 
