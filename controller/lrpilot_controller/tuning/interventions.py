@@ -79,11 +79,11 @@ def entry_of(journal: Journal, case: Case) -> Entry:
 
 
 def _verdict(case: Case) -> str:
-    """What a person said, in a line; empty where nobody did."""
+    """What a person said, in a short line; empty where nobody did."""
     if case.judged is None:
         return ""
     said = f"{word_of(bool(case.good))}, {case.judged.who or 'somebody'}"
-    return f"{said}: {case.judged.why}" if case.judged.why else said
+    return _cut(f"{said}: {case.judged.why}" if case.judged.why else said)
 
 
 def _home(case: Case) -> Home:

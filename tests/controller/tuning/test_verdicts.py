@@ -127,6 +127,25 @@ def test_a_verdict_that_comes_while_its_run_is_read_for_the_last_time_is_not_los
     until(lambda: counted() == {0: -JUDGED})
 
 
+def test_a_long_verdict_is_whole_in_the_note_alone(
+    run: Any,
+    journal: Journal,
+    storage: Path,
+    studies_opened: Callable[[Path], list[Any]],
+    note: Callable[[int], str],
+) -> None:
+    run.decide(1)
+    run.receipt(1)
+    run.outcome(1, Verdict.IMPROVED, 0.4)
+    why = "it fell, but " * 70
+    run.add(judged(1, good=True, why=why))
+    reconcile(storage, journal)
+    study, *_ = studies_opened(storage / "optuna.db")
+    assert len(study.user_attrs["verdict.0"]) == 80
+    assert study.user_attrs["verdict.0"].startswith("good, ann: it fell")
+    assert why in note(0)
+
+
 @given(gain=st.one_of(st.none(), st.floats(-1, 1)))
 def test_what_a_person_says_outweighs_what_was_measured(gain: float | None) -> None:
     good, bad = counted_gain(gain, True), counted_gain(gain, False)
