@@ -78,7 +78,7 @@ def test_a_run_of_which_nothing_is_known_yet_is_drawn_and_its_name_is_no_markup(
 
 
 @given(
-    losses=st.lists(st.floats(width=32), min_size=1, max_size=400),
+    losses=st.lists(st.floats(), min_size=1, max_size=400),
     repeat=st.integers(1, 20),
 )
 def test_it_has_500_points_at_most_and_is_strict_json(losses: list[float], repeat: int) -> None:

@@ -13,6 +13,7 @@ RAW = 180
 """Points of the loss; with the trend's 80, its breaks, and what follows at most 500 in all."""
 DECISIONS = 30
 _LRS, _SIGNALS, _INFINITE = 60, 30, 10
+_HIGHEST = 1e300  # that is drawn
 
 RED, AMBER, GREY = "#c0392b", "#e08e0b", "#8a8a8a"
 _BLUE, _NAVY, _GREEN = "#9ec5e8", "#1f4e79", "#2e8b57"
@@ -169,8 +170,8 @@ def heights(story: Story) -> tuple[float, float]:
 
 
 def short(value: float) -> float:
-    """Five digits are more than a picture shows."""
-    return float(f"{value:.5g}")
+    """Five digits are more than a picture shows; JSON has no infinity, which they may round to."""
+    return float(f"{min(max(value, -_HIGHEST), _HIGHEST):.5g}")
 
 
 def _folded(text: str, width: int = 70) -> str:
