@@ -25,7 +25,7 @@ def place_of(place: str | os.PathLike[str] | URL) -> Database:
             return SqliteFile(Path(text).expanduser().absolute())
         try:
             place = make_url(text)
-        except ArgumentError:  # its words repeat the URL, which may hold a password
+        except (ArgumentError, ValueError):  # its words repeat the URL, which may hold a password
             raise JournalError("the journal URL is malformed; give a path") from None
     if place.get_backend_name() == "postgresql":
         return PostgresDatabase(place)

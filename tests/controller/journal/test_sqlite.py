@@ -112,6 +112,7 @@ def test_urls(database: Path) -> None:
         ("sqlite://", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
         ("://", "malformed"),
+        ("postgresql://me:secret@host:port/db", "malformed"),
     ],
 )
 def test_urls_that_cannot_be_used(url: str, problem: str) -> None:
