@@ -11,7 +11,7 @@ from lrpilot_controller.core.plans import Plan
 from lrpilot_controller.core.probation import DECAY
 from lrpilot_controller.core.search.horizon import SHORTEST
 from lrpilot_controller.core.search.ladder import MOST
-from lrpilot_controller.core.telemetry import Samples
+from lrpilot_controller.core.telemetry import Samples, Thinned
 from lrpilot_controller.journal.base import Journal, RunKey
 from lrpilot_controller.tuning.entries import Entry, Home, Param, State, plain, thinned
 from lrpilot_controller.tuning.found import Found, Tried, read_searches
@@ -145,22 +145,32 @@ class _Losses:
 
 def _losses(journal: Journal, run: RunKey, found: Found) -> _Losses:
     losses = _Losses({})
-    for record in journal.records(run, after=found.n, kinds=[Samples]):
-        samples = record.event
+    for record in journal.records(run, after=found.n, kinds=[Samples, Thinned]):
+        event = record.event
         if record.n > found.ended_n:
             break
-        if not isinstance(samples, Samples) or samples.attempt not in found.heirs:
+        if not isinstance(event, Samples | Thinned) or event.attempt not in found.heirs:
             continue
-        for i, loss in enumerate(samples.loss):
-            if samples.program[i]:
+        rows = event if isinstance(event, Samples) else event.rows
+        for i, (loss, count) in enumerate(zip(rows.loss, _counts(event), strict=True)):
+            if rows.program[i]:
                 continue
-            if samples.validation[i]:
-                losses.validation[samples.step[i]] = loss
+            if rows.validation[i]:
+                losses.validation[rows.step[i]] = loss
             elif math.isfinite(losses.train):
-                losses.train = DECAY * losses.train + (1 - DECAY) * loss
+                kept = DECAY**count
+                losses.train = kept * losses.train + (1 - kept) * loss
             else:  # one bad loss on the way changes nothing for good
                 losses.train = loss
     return losses
+
+
+def _counts(event: Samples | Thinned) -> list[int]:
+    """For how many losses each row stands: for itself, and for those thinned right before it."""
+    if isinstance(event, Samples):
+        return [1] * len(event.loss)
+    before = (event.first_seq - 1, *event.seq)
+    return [number - last for number, last in zip(event.seq, before, strict=False)]
 
 
 def probes_home(run: RunKey) -> Home:

@@ -13,6 +13,9 @@ from lrpilot_controller.core.events import Decided, PriorAnswered
 from lrpilot_controller.core.findings import SearchEnd
 from lrpilot_controller.core.model import Action, Decision
 from lrpilot_controller.core.search.horizon import main_plan
+from lrpilot_controller.core.telemetry import Samples
+from lrpilot_controller.journal import SqlJournal
+from lrpilot_controller.journal.thinning import thin
 from lrpilot_controller.tuning.dashboard import Review
 from lrpilot_controller.tuning.recorder import TrialRecorder
 from support.journaled_runs import ATTEMPT, FOUND, Searching, Trial
@@ -54,6 +57,32 @@ def test_without_a_validation_the_value_is_the_smoothed_train_loss(
     (trial,) = told("demo/runs")
     assert trial.value == pytest.approx(0.5, abs=0.01)
     assert trial.user_attrs["measure"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("validations", "value", "measure"),
+    [({250: 0.8, 499: 0.75}, 0.75, "validation"), ({}, 0.5, "train")],
+)
+def test_a_run_whose_telemetry_was_thinned_has_its_final_loss_in_a_new_file_as_well(
+    validations: dict[int, float],
+    value: float,
+    measure: str,
+    searching: Searching,
+    journal: SqlJournal,
+    told: Callable[[str], list[Trial]],
+) -> None:
+    searching.ended()
+    searching.train([2.0] + [0.5] * 300, validations)
+    searching.run.goodbye()
+    key = searching.run.key
+    held = [r for r in journal.records(key) if isinstance(r.event, Samples)]
+    for one in thin(held, {}):
+        journal.thin(key, one.first, one.last, one.thinned)
+    assert not any(record.whole for record in journal.telemetry(key))
+    (trial,) = told("demo/runs")
+    assert trial.state is TrialState.COMPLETE
+    assert trial.value == pytest.approx(value, abs=0.2)
+    assert trial.user_attrs["measure"] == measure
 
 
 def test_what_was_lost_before_the_lr_was_found_is_no_part_of_its_value(
