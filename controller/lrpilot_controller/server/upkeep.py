@@ -39,6 +39,7 @@ async def mark_lost(journal: Journal, writer: JournalWriter) -> None:
 async def keep_up(retention: Retention, runs: Runs) -> None:
     """Thin and drop what is too much until cancelled; what fails is told once and tried again.
 
+    That holds for a fault of our own as well: nobody would hear of it, and the journal would grow.
     Where nobody trains it is this that notices that another daemon has the journal.
     """
     told = False
@@ -52,7 +53,8 @@ async def keep_up(retention: Retention, runs: Runs) -> None:
             told = False
         except JournalSuperseded:  # the daemon ends, and says why
             return
-        except JournalError as error:
+        except Exception as error:
             if not told:
-                log.warning("the journal is not thinned now: %s", error)
+                fault = None if isinstance(error, JournalError) else error
+                log.warning("the journal is not thinned now: %s", error, exc_info=fault)
             told = True
