@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lrpilot_controller.cli.options import F, storage_option
-from lrpilot_controller.errors import NoDaemon
+from lrpilot_controller.errors import NoDaemon, NotNow
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.story.model import BAD, GOOD
 
@@ -43,7 +43,13 @@ def _asked(
         run=run, who=_login() if who is None else who, why=why
     )
     if more:
-        request = getattr(operator_pb2, f"{method}Request")(command=request, **more)
+        try:
+            request = getattr(operator_pb2, f"{method}Request")(command=request, **more)
+        except ValueError as error:  # of all numbers only a decision's has an end on the wire
+            raise NotNow(
+                f"run {run} has no decision {more.get('decision_id')}; `lrpilot show {run}` lists "
+                "them"
+            ) from error
     with operator(storage) as ask:
         return str(ask(method, request).message)
 

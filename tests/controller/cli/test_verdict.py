@@ -37,7 +37,7 @@ def daemon() -> Iterator[Daemon]:
         made.kill()
 
 
-def lrpilot(*args: str | Path) -> Result:
+def lrpilot(*args: str | Path | int) -> Result:
     return CliRunner().invoke(command.cli, [str(arg) for arg in args])
 
 
@@ -56,6 +56,9 @@ def test_without_a_daemon_it_is_written_into_the_journal(daemon: Daemon) -> None
     assert "judged bad by ann: too soon" in lrpilot("show", "run", *here).output
     assert lrpilot("verdict", "run", "1", "good", *here).exit_code == 0
     assert judged(daemon) == "good"
+    unknown = lrpilot("verdict", "run", 2**64, "good", *here)
+    assert isinstance(unknown.exception, NotNow)
+    assert f"run run has no decision {2**64}" in str(unknown.exception)
 
 
 def test_a_daemon_takes_it_for_a_run_that_is_over(
