@@ -8,15 +8,24 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
-from lrpilot_controller.core.events import Answered, Asked, SessionOpened
+from lrpilot_controller.core.events import (
+    Answered,
+    Asked,
+    SaidGoodbye,
+    SessionLost,
+    SessionOpened,
+)
 from lrpilot_controller.core.model import Attempt, Question
 from lrpilot_controller.errors import LRPilotError
 from lrpilot_controller.journal.base import Record, RunKey
 from lrpilot_controller.server.runs import Runs
 
 log = logging.getLogger(__name__)
+
+_Name = tuple[RunKey, str, int]  # a question's: its run, attempt and id
 
 DEADLINE_S = 10.0
 """Longer than Optuna needs to load; a sampler that takes longer hangs."""
@@ -44,12 +53,15 @@ class Asking:
     def __init__(self, advisor: Advisor, runs: Runs) -> None:
         self._advisor = advisor
         self._runs = runs
-        self._under_way: set[tuple[str, int]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: dict[_Name, asyncio.Task[None]] = {}
 
     def record(self, run: RunKey, records: Sequence[Record]) -> None:
-        """These records were journaled: asks what is open now. Returns at once."""
-        if any(isinstance(record.event, Asked | SessionOpened) for record in records):
+        """These records were journaled: asks what is open now, or no more. Returns at once."""
+        events = [record.event for record in records]
+        if any(isinstance(event, SessionLost | SaidGoodbye) for event in events):
+            for name in [name for name in self._under_way if name[0] == run]:
+                self._under_way.pop(name).cancel()
+        if any(isinstance(event, Asked | SessionOpened) for event in events):
             # Its engine is fed after this.
             asyncio.get_running_loop().call_soon(self._ask, run)
 
@@ -58,12 +70,15 @@ class Asking:
         if attempt is None:
             return
         for question in questions:
-            name = attempt.id, question.id
+            name = key, attempt.id, question.id
             if name not in self._under_way:
-                self._under_way.add(name)
                 task = asyncio.create_task(self._one(key, attempt, question))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._under_way[name] = task
+                task.add_done_callback(partial(self._done, name))
+
+    def _done(self, name: "_Name", task: "asyncio.Task[None]") -> None:
+        if self._under_way.get(name) is task:
+            del self._under_way[name]
 
     async def _one(self, key: RunKey, attempt: Attempt, question: Question) -> None:
         try:
@@ -71,8 +86,6 @@ class Asking:
             await self._runs.answer(key, answer)
         except LRPilotError as error:
             log.info("run %s: question %d is not answered: %s", key, question.id, error)
-        finally:
-            self._under_way.discard((attempt.id, question.id))
 
     async def _answer(self, key: RunKey, attempt: Attempt, question: Question) -> Answered:
         try:
