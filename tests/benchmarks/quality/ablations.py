@@ -10,7 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 from lrpilot_controller.core.findings import Sweep
-from lrpilot_controller.core.search import choice, horizon, ladder, range_test, response, search
+from lrpilot_controller.core.search import (
+    choice,
+    horizon,
+    ladder,
+    range_test,
+    response,
+    search,
+    standings,
+)
 from lrpilot_controller.core.search.job import Family, Prober
 from lrpilot_controller.core.search.range_test import RangeTest
 from lrpilot_controller.core.search.reference import Reference
@@ -68,7 +76,7 @@ def _without_edge() -> None:
 
 
 def _without_clear_wins() -> None:
-    _put(ladder, "CLEARLY", 0.0)  # the lowest score leads, however small its lead
+    _put(standings, "CLEARLY", 0.0)  # the lowest score leads, however small its lead
 
 
 def _without_longer_programs() -> None:
