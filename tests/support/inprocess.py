@@ -17,7 +17,7 @@ from lrpilot_controller.server.identity import LOCAL, current
 from lrpilot_controller.server.limits import Door, ServerLimits
 from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
-from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.server.sessions import SessionServicer
 from lrpilot_proto.v1 import session_pb2
 
 LIMITS = ServerLimits(new_sessions_per_minute=10**9, samples_per_second=10**9)

@@ -18,7 +18,7 @@ from lrpilot_controller.server.address import Address, socket_of, sole_owner
 from lrpilot_controller.server.listening import bind, make_server
 from lrpilot_controller.server.memory import collect_now_and_then, settle_in
 from lrpilot_controller.server.parts import Parts, assemble
-from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.server.sessions import SessionServicer
 from lrpilot_controller.server.upkeep import keep_up, mark_lost
 from lrpilot_controller.storage import Storage
 

@@ -13,7 +13,7 @@ from lrpilot_controller.server.intake import MIB, Intake, Room
 from lrpilot_controller.server.limits import Door
 from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
-from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.server.sessions import SessionServicer
 from lrpilot_controller.server.watching import Watching
 from lrpilot_controller.storage import Storage
 from lrpilot_controller.tuning.advisor import InterventionAdvisor

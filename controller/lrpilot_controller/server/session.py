@@ -1,18 +1,16 @@
-"""The Session service: one bidirectional stream per attempt of a run.
+"""One session: the stream of one attempt of a run.
 
 What arrives is recorded, judged, and only then acknowledged; a decision is sent once it is
 recorded. Messages of one session are handled in their order, one at a time.
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from lrpilot_controller.core.model import Attempt, Decision, Signal
 from lrpilot_controller.errors import (
@@ -20,22 +18,17 @@ from lrpilot_controller.errors import (
     LimitReached,
     LRPilotError,
     NotAllowed,
-    Stopping,
 )
 from lrpilot_controller.journal.base import RunKey
 from lrpilot_controller.server import convert
-from lrpilot_controller.server.codes import code_of, words_of
 from lrpilot_controller.server.identity import current
-from lrpilot_controller.server.limits import PATIENCE_S, Door, Meter
+from lrpilot_controller.server.limits import PATIENCE_S, Meter
 from lrpilot_controller.server.live import LiveRun
 from lrpilot_controller.server.order import Order
 from lrpilot_controller.server.pace import FlushPace
 from lrpilot_controller.server.runs import Runs
-from lrpilot_controller.server.seldom import Seldom
 from lrpilot_controller.version import VERSION
-from lrpilot_proto.v1 import session_pb2, session_pb2_grpc
-
-log = logging.getLogger(__name__)
+from lrpilot_proto.v1 import session_pb2
 
 Message = session_pb2.ControllerMessage
 Context = grpc.aio.ServicerContext[session_pb2.TrainerMessage, session_pb2.ControllerMessage]
@@ -52,91 +45,7 @@ MAX_SIGNALS, SIGNALS_S = 20, 60.0
 LOOK_S = 0.05
 
 
-class SessionServicer(session_pb2_grpc.SessionServiceServicer):
-    """Serves trainers.
-
-    `active` counts open sessions and `opened` all so far; `idle` is set while none is open.
-    """
-
-    def __init__(self, runs: Runs, door: Door, pace: FlushPace) -> None:
-        self._runs = runs
-        self._door = door
-        self._pace = pace
-        self._refusals = Seldom(log)
-        self.active = 0
-        self.opened = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
-        self._sessions: set[_Session] = set()
-        self._stopping = False
-
-    async def Session(
-        self, request_iterator: AsyncIterator[session_pb2.TrainerMessage], context: Context
-    ) -> None:
-        """Carry one session to its end."""
-        if refusal := await self._refusal(request_iterator, context):
-            # Not where the session and its error are at hand: gRPC keeps the frames of an aborted
-            # call until a full garbage collection, and all that they hold.
-            await context.abort(*refusal)
-
-    async def _refusal(
-        self, requests: AsyncIterator[session_pb2.TrainerMessage], context: Context
-    ) -> tuple[grpc.StatusCode, str] | None:
-        """Carry one session to its end; why it was refused, if it was."""
-        who, name = current.get(), "?"
-        try:
-            with self._door.session(who) as meter:
-                session = _Session(self._runs, context, meter, self._pace)
-                try:
-                    await self._carry(session, requests)
-                finally:
-                    name = session.name
-        except (LRPilotError, DecodeError) as error:
-            code, words = code_of(error), words_of(error)
-            self._runs.tally.sessions_refused[code.name] += 1
-            text = f"session of {name} ({who.name}) refused: {words}"
-            self._refusals.info(f"{who.name} {code}", text)
-            error.__traceback__ = None  # its frames hold the session's tasks, and these hold it
-            return code, words
-        except grpc.aio.InternalError:
-            return None  # gRPC could not write: the peer is gone, and nobody is left to be told
-        except Exception as error:
-            text = f"session of {name} ({who.name}) failed"
-            self._refusals.error(f"{who.name} {type(error).__name__}", text, error)
-            self._runs.tally.sessions_refused["INTERNAL"] += 1
-            error.__traceback__ = None
-            words = f"a fault of the daemon ({type(error).__name__}); its log says where"
-            return grpc.StatusCode.INTERNAL, words
-        return None
-
-    async def _carry(
-        self, session: "_Session", requests: AsyncIterator[session_pb2.TrainerMessage]
-    ) -> None:
-        self.active += 1
-        self.opened += 1
-        self._pace.sessions = self.active
-        self._pace.opened()
-        self.idle.clear()
-        self._sessions.add(session)
-        if self._stopping:  # gRPC had let it in before
-            session.end(Stopping("the daemon is stopping"))
-        try:
-            await session.serve(requests)
-        finally:
-            self._sessions.discard(session)
-            self.active -= 1
-            self._pace.sessions = self.active
-            if not self.active:
-                self.idle.set()
-
-    def end(self) -> None:
-        """End every session, with the same words to each trainer, and each that still comes."""
-        self._stopping = True
-        for session in self._sessions:
-            session.end(Stopping("the daemon is stopping"))
-
-
-class _Session:
+class TrainerSession:
     """One stream; also the run's link back to the trainer."""
 
     def __init__(self, runs: Runs, context: Context, meter: Meter, pace: FlushPace) -> None:

@@ -4,7 +4,7 @@ import time
 
 from lrpilot_controller.journal.database import Database
 from lrpilot_controller.journal.sql import SqlJournal
-from lrpilot_controller.server.session import SessionServicer
+from lrpilot_controller.server.sessions import SessionServicer
 from lrpilot_controller.version import VERSION
 from lrpilot_proto.v1 import operator_pb2
 
