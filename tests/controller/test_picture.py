@@ -118,3 +118,12 @@ def test_a_trend_leaves_out_what_is_not_finite() -> None:
     trend.extend(1, [4], [math.nan])
     ((attempt, first, last, value),) = trend.means()
     assert (attempt, first, last, value) == (0, 0, 3, 2.0)
+
+
+def test_a_trend_of_more_attempts_than_it_may_have_means_tells_of_the_newest() -> None:
+    trend = Trend(4)
+    for attempt in range(50):
+        trend.extend(attempt, range(20), [float(attempt)] * 20)
+    assert [(m.attempt, m.first, m.last, m.value) for m in trend.means()] == [
+        (attempt, 0, 19, float(attempt)) for attempt in range(46, 50)
+    ]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -30,6 +31,8 @@ class _Stretch:
 class Trend:
     """Means over stretches of values; stretches double in width when there are too many of them.
 
+    Of more attempts than means the newest have one each.
+
     One value after the other is added, so that the sums do not hang on how they arrived.
 
     Args:
@@ -56,7 +59,7 @@ class Trend:
                 last = _Stretch(attempt, step, step, 0.0, 0, 0)
                 self._stretches.append(last)
                 if len(self._stretches) > self._limit:
-                    self._widen()
+                    self._make_room()
                     last = self._stretches[-1]
             last.last = step
             last.width += 1
@@ -71,6 +74,12 @@ class Trend:
             for s in self._stretches
             if s.count and math.isfinite(s.total)
         ]
+
+    def _make_room(self) -> None:
+        if any(one.attempt == other.attempt for one, other in pairwise(self._stretches)):
+            self._widen()
+        else:
+            del self._stretches[0]
 
     def _widen(self) -> None:
         self._width *= 2
