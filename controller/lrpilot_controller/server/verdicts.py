@@ -1,6 +1,7 @@
 """A person's verdict on a decision: checked, recorded and told, with a daemon or without one."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 from lrpilot_controller.core.events import Commanded, Decided
@@ -64,11 +65,10 @@ def write_verdict(storage: Storage, run: str, command: Commanded) -> str:
     if isinstance(place, Path) and not place.exists():
         raise NotFound(f"no journal at {place}: no run has been recorded there yet")
     with sole_owner(storage.make_folder() / "daemon.lock", str(storage)):
-        journal = SqlJournal.open(place)
-        try:
+        # Opening it to write would make one where there is none, and count as a daemon's start.
+        with closing(SqlJournal.open(place, readonly=True)) as journal:
             key = find_run(journal, run)
             find_decision(journal, key, command.decision_id or 0)
+        with closing(SqlJournal.open(place)) as journal:
             journal.append([(key, time.time(), command)])
-        finally:
-            journal.close()
     return verdict_told(key, command)

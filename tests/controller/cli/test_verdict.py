@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_without_a_daemon_it_is_written_into_the_journal(daemon: Daemon) -> None
     unknown = lrpilot("verdict", "run", 2**64, "good", *here)
     assert isinstance(unknown.exception, NotNow)
     assert f"run run has no decision {2**64}" in str(unknown.exception)
+
+
+@pytest.mark.parametrize(("run", "decision"), [("run", 7), ("none", 1)])
+def test_a_verdict_that_is_refused_leaves_the_journal_as_it_is(
+    run: str, decision: int, daemon: Daemon
+) -> None:
+    def generation() -> int:
+        with closing(SqlJournal.open(daemon.storage / "journal.db", readonly=True)) as journal:
+            return journal.generation
+
+    before = generation()
+    refused = lrpilot("verdict", run, decision, "good", "--storage", daemon.storage)
+    assert isinstance(refused.exception, NotNow | NotFound)
+    assert generation() == before
 
 
 def test_a_daemon_takes_it_for_a_run_that_is_over(
