@@ -27,6 +27,7 @@ from lrpilot.pilot import Pilot
 from support.daemon import until
 from support.faults.daemon import FaultyDaemon
 from support.faults.line import BrokenLine, broken_line
+from support.nursery import Nursery
 from support.training import quiet_threads
 
 STEP_MS = 2.0
@@ -43,15 +44,16 @@ def main() -> dict[str, Any]:
     """Run it: five minutes."""
     quiet_threads()
     logging.getLogger("lrpilot").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="lrp") as folder:
-        daemon = FaultyDaemon(Path(folder))
-        with ExitStack() as held:
+    with tempfile.TemporaryDirectory(prefix="lrp") as folder, ExitStack() as held:
+        with pinned(1):  # the line is a process, too, and no part of what a loop pays for
+            nursery = Nursery("faulty_daemon")
+            held.callback(nursery.close)
+            daemon = FaultyDaemon(Path(folder), nursery)
             held.callback(daemon.kill)
-            with pinned(1):  # the line is a process, too, and no part of what a loop pays for
-                daemon.start()
-                line = held.enter_context(broken_line(daemon.address, daemon.folder))
-            with pinned(0):
-                rows = measure(line.address, faults_of(daemon, line))
+            daemon.start()
+            line = held.enter_context(broken_line(daemon.address, daemon.folder))
+        with pinned(0):
+            rows = measure(line.address, faults_of(daemon, line))
     table(
         f"time of a guarded loop during a fault against without ({PAIRS} pairs)",
         ("fault", "difference %", "95 % low", "high", "threads % of a core", "without"),
