@@ -36,6 +36,8 @@ def forget(pilot: _Pilot) -> None:
 
 def end_soon(transport: Transport) -> None:
     """Deliver what a dropped pilot has said, and end its thread, without waiting for either."""
+    if sys.is_finalizing():
+        return  # no thread runs any more: a new one would be waited for, for ever
     threading.Thread(target=transport.close, name="lrpilot-end", daemon=True).start()
 
 

@@ -33,6 +33,16 @@ def test_a_script_that_ends(daemon: Daemon, last_line: str, state: str) -> None:
     assert daemon.seqs("run") == list(range(1, 31))
 
 
+def test_a_script_that_ends_before_its_first_step(daemon: Daemon) -> None:
+    """Its pilot is collected as the interpreter ends, where no thread can be started."""
+    daemon.start()
+    text = dedent(SCRIPT).replace("train(one, pilot, range(30))", "knot = [pilot]; knot += [knot]")
+    command = [sys.executable, "-c", text, daemon.address]
+    env = environment(PYTHONPATH="tests")
+    done = subprocess.run(command, env=env, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_pilot_that_is_dropped_together_with_its_job(daemon: Daemon) -> None:
     daemon.start()
     one = job()
