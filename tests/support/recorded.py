@@ -153,11 +153,11 @@ def killed(daemon: Daemon, name: str, *, settings: str = "") -> None:
         train_until(one, pilot, lambda: rollbacks(pilot) > 0)
         for _ in range(2):
             train(one, pilot, range(40), pause_s=0.001)
+            seen = rollbacks(pilot)  # before: the rollback may be quicker than the kill
             one.spoil()
             train(one, pilot, range(2))
             daemon.kill()
             daemon.start("--config", str(config))
-            seen = rollbacks(pilot)
             train_until(one, pilot, lambda seen=seen: rollbacks(pilot) > seen)  # type: ignore[misc]
         train(one, pilot, range(60), pause_s=0.001)
         until(lambda: pilot.summary().connected)
