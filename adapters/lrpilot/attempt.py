@@ -117,14 +117,18 @@ class Attempt(Parts):
             self._transport.close()
 
     def __del__(self) -> None:
-        """Nobody closed it, and nobody can any more; this is in whatever thread collects."""
+        """Nobody closed it, and nobody can any more.
+
+        This is in whatever thread collects, and that may hold any lock: none is taken, nothing is
+        waited for.
+        """
         transport, closed = self.__dict__.get("_transport"), self.__dict__.get("_closed", True)
         if transport is None or closed:
             return
         with contextlib.suppress(Exception):  # such as of an interpreter that is ending
             if self._line is not None and self._opened and self._lockstep is None:
                 self._line.goodbye("dropped", self._rates.step)
-            unclosed.end_soon(transport)
+            transport.leave()
 
     def __enter__(self) -> Self:
         return self

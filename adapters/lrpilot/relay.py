@@ -23,6 +23,7 @@ class Relay:
         self.open = agent.open
         self.report = agent.report
         self.close = agent.close
+        self.leave = agent.leave
 
     def start(self) -> None:
         """It was started with the first rank's line."""

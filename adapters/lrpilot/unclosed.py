@@ -1,20 +1,17 @@
-"""Pilots that nobody closes: one that is dropped, and those of a process that ends.
+"""Pilots that nobody closes: a script has no `with`, and its run ends with the process.
 
-A notebook runs a cell again, a script has no `with`: the run ends for the daemon all the same, and
-leaves no thread behind.
+One that is dropped before sees to it itself (`Attempt.__del__`).
 """
 
 import atexit
 import contextlib
 import os
 import sys
-import threading
 import weakref
 from typing import Protocol
 
 # Its own handler at exit, which only drains, comes after ours: the last registered is called first.
 from lrpilot.client import forks as _forks  # noqa: F401
-from lrpilot.client.base import Transport
 
 
 class _Pilot(Protocol):
@@ -34,18 +31,15 @@ def forget(pilot: _Pilot) -> None:
     _open.discard(pilot)
 
 
-def end_soon(transport: Transport) -> None:
-    """Deliver what a dropped pilot has said, and end its thread, without waiting for either."""
-    if sys.is_finalizing():
-        return  # no thread runs any more: a new one would be waited for, for ever
-    threading.Thread(target=transport.close, name="lrpilot-end", daemon=True).start()
+def how() -> str:
+    """How a process ends: with an exception that nobody caught, or in good order."""
+    return "finished" if getattr(sys, "last_value", None) is None else "error"
 
 
 def _at_exit() -> None:
-    failed = getattr(sys, "last_value", None) is not None
     for pilot in list(_open):
         with contextlib.suppress(Exception):
-            pilot.close("error" if failed else "finished")
+            pilot.close(how())
 
 
 if hasattr(os, "register_at_fork"):

@@ -43,13 +43,18 @@ def test_a_script_that_ends_before_its_first_step(daemon: Daemon) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_pilot_that_is_dropped_together_with_its_job(daemon: Daemon) -> None:
+def test_a_pilot_that_is_dropped_together_with_its_job(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection may come while a thread is being started, and must not start another one."""
     daemon.start()
     one = job()
     pilot = attach(one, daemon.address, "run")
     train(one, pilot, range(30))
-    del one, pilot
-    gc.collect()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread is started"))
+        del one, pilot
+        gc.collect()
     until(lambda: daemon.story("run")["state"] == "stopped")
     until(lambda: "lrpilot-agent" not in {thread.name for thread in threading.enumerate()})
     assert daemon.seqs("run") == list(range(1, 31))

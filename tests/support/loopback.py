@@ -88,6 +88,9 @@ class Loopback:
     def close(self, timeout_s: float = 2.0) -> None:
         """Nothing is left to deliver."""
 
+    def leave(self, timeout_s: float = 2.0) -> None:
+        """Nothing is left to deliver."""
+
     @property
     def status(self) -> Status:
         """Connected."""

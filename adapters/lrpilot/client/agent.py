@@ -51,7 +51,7 @@ class Agent:
         self._connector = Connector(Finder(address, token), self._bell)
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
-        self._live = False
+        self._live = self._left = False
         self._news = threading.Event()  # something is in the inbox, or the session ended
         self._refused: str | None = None
         self._hello: session_pb2.Hello | None = None
@@ -133,12 +133,28 @@ class Agent:
         """Deliver what is left, reconnecting if need be, until the deadline; then end."""
         if os.getpid() != self._pid or self._thread is None:
             return
-        if self._bell.deadline is None:
-            self._bell.deadline = time.monotonic() + timeout_s
-            self._bell.ring()
+        self._end_by(timeout_s)
         self._thread.join(timeout_s + JOIN_SLACK_S)
         if not self._thread.is_alive():
             self._bell.take_down()
+        forks.forget(self)
+
+    def leave(self, timeout_s: float = 2.0) -> None:
+        """As `close`, without waiting for it; the thread tidies up, as nobody rings any more."""
+        if os.getpid() != self._pid or self._thread is None:
+            return
+        self._left = True
+        self._end_by(timeout_s)
+        if not self._thread.is_alive():  # it had ended before
+            self._tidy()
+
+    def _end_by(self, timeout_s: float) -> None:
+        if self._bell.deadline is None:
+            self._bell.deadline = time.monotonic() + timeout_s
+            self._bell.ring()
+
+    def _tidy(self) -> None:
+        self._bell.take_down()
         forks.forget(self)
 
     def disarm(self) -> None:
@@ -183,6 +199,8 @@ class Agent:
             if self._refused is None and self._memory.welcomes and not self._outbox.empty:
                 self._voice.undelivered(self._outbox.pending)
             self._connector.settled.set()
+            if self._left:
+                self._tidy()
 
     def _supervise(self) -> None:
         failures = 0

@@ -40,3 +40,6 @@ class Alone:
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Nothing was open."""
+
+    def leave(self, timeout_s: float = 2.0) -> None:
+        """Nothing was open."""

@@ -114,6 +114,12 @@ class Transport(Protocol):
     def close(self, timeout_s: float = 2.0) -> None:
         """Deliver what is left, reconnecting if need be, until the deadline; then end."""
 
+    def leave(self, timeout_s: float = 2.0) -> None:
+        """As `close`, for a collection, which may come in any thread and at any point of it.
+
+        It waits for nothing and takes no lock; nothing else is called after it.
+        """
+
     @property
     def status(self) -> Status:
         """How the line stands now."""

@@ -83,6 +83,10 @@ class FakeDaemon:
         self.closed = True
         self.status = Status(welcomed=True)
 
+    def leave(self, timeout_s: float = 2.0) -> None:
+        """Remember it."""
+        self.close()
+
     def decide(self, decision: model_pb2.Decision) -> None:
         """Let the daemon send a decision."""
         self.inbox.append(decision)

@@ -1,6 +1,5 @@
 """`attach`, put off until there is a loss: what a `PilotLR` has in this process alone."""
 
-import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from lrpilot.torch.groups import groups_of
 from lrpilot.torch.hooks import untraced
 from lrpilot.torch.options import Options
 from lrpilot.torch.state import Stateful
+from lrpilot.unclosed import how
 
 
 class StepCount:
@@ -193,4 +193,4 @@ class LateAttach:
 
 def _leave(pilot: Pilot) -> None:
     """The scheduler is gone, or the process ends: after an exception, or in good order?"""
-    pilot.close("error" if getattr(sys, "last_value", None) is not None else "finished")
+    pilot.close(how())
