@@ -31,18 +31,25 @@ def _shape(shape: int, step: int, length: int, v0: float, v1: float, count: int)
         case model_pb2.SHAPE_ONE_MINUS_SQRT:
             part = math.sqrt(f)
         case model_pb2.SHAPE_EXPONENTIAL:
-            return v0 * math.pow(v1 / v0, f)
+            return _geometric(v0, v1, f)
         case model_pb2.SHAPE_STEP:
             stair = min(step * count // length, count - 1)
             part = stair / (count - 1)
             if v0 > 0 and v1 > 0 and 0 < stair < count - 1:
-                return v0 * math.pow(v1 / v0, part)
+                return _geometric(v0, v1, part)
         case model_pb2.SHAPE_CYCLICAL:
             phase = step * count % length / length
             part = 1 - abs(2 * phase - 1)
         case _:
             raise PlanError(f"unknown segment shape {shape}: the daemon is newer than this trainer")
     return v0 * (1 - part) + v1 * part  # exact at both ends, however far they are apart
+
+
+def _geometric(v0: float, v1: float, part: float) -> float:
+    ratio = v1 / v0
+    if 0 < ratio < math.inf:
+        return v0 * math.pow(ratio, part)  # exact where both ends are the same
+    return math.pow(v0, 1 - part) * math.pow(v1, part)  # their ratio is no number
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 A line about a run carries its ids as fields: `run`, `attempt`, `decision`, `generation`.
 """
 
+import asyncio
 import json
 import logging
 from typing import Any, Literal
@@ -17,8 +18,19 @@ _NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 def begin(how: Format) -> None:
     """Log to standard error from now on; what becomes of it is the host's affair."""
     handler = logging.StreamHandler()
+    handler.addFilter(_is_news)
     handler.setFormatter(_Text(_TEXT, _TIME) if how == "text" else _json())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether anybody needs to know; gRPC tells as a fault that a call was cancelled early.
+
+    As where one comes in while the daemon stops: it ends before the service has seen it.
+    """
+    kind = record.exc_info[0] if record.exc_info else None
+    cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+    return not (cancelled and record.name.startswith("grpc."))
 
 
 class _Text(logging.Formatter):

@@ -141,6 +141,12 @@ def test_triangles_lead_there_and_back() -> None:
     assert values == pytest.approx([0.1, 0.1, 0.3, 0.5, 0.3, 0.1, 0.5, 0.1, 0.1])
 
 
+@pytest.mark.parametrize("shape", [EXPONENTIAL, STEP])
+@pytest.mark.parametrize("ends", [(2.3e-309, 1.0), (1.0, 2.3e-309)])
+def test_ends_whose_ratio_is_no_number_have_a_middle(shape: int, ends: tuple[float, float]) -> None:
+    assert counted(shape, 0, 2, *ends, 3).value(1) == pytest.approx(math.sqrt(2.3e-309))
+
+
 @given(
     st.floats(0, 1e3),
     st.floats(0, 1e3),

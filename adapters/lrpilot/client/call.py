@@ -21,6 +21,7 @@ from lrpilot_proto.v1 import session_pb2
 
 METHOD = "/lrpilot.v1.SessionService/Session"
 MAX_MESSAGE = 1 << 20  # bytes; the daemon's are a few hundred
+FRAME_HEADER = 9  # bytes; the first three are the length of what follows
 PREFIX = struct.Struct(">BI")  # whether it is compressed, and its length
 
 # By their numbers.
@@ -95,6 +96,7 @@ class Call:
         ]
         self._stream = self._http.get_next_available_stream_id()
         self._ready = self._open = self._finishing = False
+        self._raw = bytearray()  # of a frame of which the rest is to come
         self._body = bytearray()  # to be said as soon as the daemon has room for it
         self._heard = bytearray()  # a message of which the rest is to come
 
@@ -135,17 +137,29 @@ class Call:
 
     def receive(self, data: bytes) -> list[Event]:
         """Take in bytes that came; returns what they say."""
-        if self.over:
-            return []
-        try:
-            happened = self._http.receive_data(data)
-        except ProtocolError as error:
-            return [self._end("UNAVAILABLE", f"it does not speak HTTP/2 as it should: {error}")]
+        self._raw += data
         events: list[Event] = []
-        for one in happened:
-            if not self.over:
-                events.extend(self._understand(one))
+        # One by one: what a daemon says after its farewell, h2 takes for a fault of all of it.
+        while not self.over and (frame := self._next_frame()):
+            try:
+                for one in self._http.receive_data(frame):
+                    if not self.over:
+                        events.extend(self._understand(one))
+            except ProtocolError as error:
+                words = f"it does not speak HTTP/2 as it should: {error}"
+                events.append(self._end("UNAVAILABLE", words))
         return events
+
+    def _next_frame(self) -> bytes:
+        """The next frame of what came, empty where it is not whole; h2 refuses a large one."""
+        if len(self._raw) < FRAME_HEADER:
+            return b""
+        size = FRAME_HEADER + int.from_bytes(self._raw[:3])
+        if len(self._raw) < size <= FRAME_HEADER + self._http.max_inbound_frame_size:
+            return b""
+        frame = bytes(self._raw[:size])
+        del self._raw[:size]
+        return frame
 
     def _understand(self, happened: h2.Event) -> Iterator[Event]:
         match happened:

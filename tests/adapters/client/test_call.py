@@ -7,6 +7,7 @@ from h2 import events as h2
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame, PingFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -219,6 +220,21 @@ def test_what_cannot_be_read_ends_the_call(body: bytes) -> None:
     [ended] = peer.turn()
     assert isinstance(ended, Ended)
     assert ended.code == "INTERNAL"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_said_after_a_farewell_makes_no_fault_of_it(refused: bool) -> None:
+    """gRPC's is a GOAWAY and a ping, which come together."""
+    peer = Peer()
+    peer.begin()
+    if refused:
+        trailers = [("grpc-status", "7"), ("grpc-message", "not you")]
+        peer.http.send_headers(1, trailers, end_stream=True)
+    said = peer.http.data_to_send()
+    away = GoAwayFrame(stream_id=0, last_stream_id=1, additional_data=b"stopping")
+    said += away.serialize() + PingFrame(stream_id=0, opaque_data=b"12345678").serialize()
+    end = Ended("PERMISSION_DENIED", "not you") if refused else Ended("UNAVAILABLE", "stopping")
+    assert peer.call.receive(said) == [end]
 
 
 def test_a_ping_is_answered_and_one_of_ours_is_sent() -> None:
